@@ -1,0 +1,99 @@
+# dbopt: build, install and test.  See README.md.
+#
+#   make, make install, make installcheck    as for every PGXS extension
+#   make check                               everything, in a throw-away server
+#   make check-unit check-regress check-isolation check-pgtap check-tap
+#                                            one suite of it; REGRESS=..., ISOLATION=... and
+#                                            TESTS=... select tests
+#   make lint, make indent                   the source rules; the formatter
+#   make demo, make bench                    see it work; measure it
+
+PG_CONFIG ?= pg_config
+export PG_CONFIG
+
+# These install what they need before PGXS can be read, so they stand apart:
+# with one of them among the goals, PGXS is left to a second make.
+SUITES = check-unit check-regress check-isolation check-pgtap check-tap
+TOOLS = check $(SUITES) lint indent demo bench
+
+ifneq ($(filter $(TOOLS),$(MAKECMDGOALS)),)
+
+srcdir := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+
+.PHONY: $(MAKECMDGOALS)
+
+check:
+	@$(srcdir)/test/tools/check.sh
+
+$(SUITES):
+	@$(srcdir)/test/tools/check.sh $(@:check-%=%)
+
+lint indent demo bench:
+	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/tools/$@.sh
+
+$(filter-out $(TOOLS),$(MAKECMDGOALS)):
+	@$(MAKE) -f $(firstword $(MAKEFILE_LIST)) $@
+
+else
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifeq ($(wildcard $(PGXS)),)
+
+.PHONY: all install installcheck clean
+all install installcheck:
+	@echo "dbopt: the server headers of PostgreSQL (15 or later) were not found with PG_CONFIG=$(PG_CONFIG)." >&2
+	@echo "On Debian, install the package postgresql-server-dev-15; 'make check' installs all it needs." >&2
+	@false
+clean:
+	rm -rf *.so src/*.o src/*.bc src/*/*.o src/*/*.bc results output_iso tmp_check tmp_check_iso log regression.diffs regression.out
+
+else
+
+# A build directory apart from the source: make -f /path/to/dbopt/Makefile
+top := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+ifneq ($(abspath $(top)),$(CURDIR))
+VPATH := $(abspath $(top))
+top := $(VPATH)
+endif
+sources := $(patsubst $(top)/%,%,$(wildcard $(top)/src/*.c $(top)/src/*/*.c))
+headers := $(wildcard $(top)/src/*.h $(top)/src/*/*.h)
+tests = $(patsubst $(top)/test/$(1)/%.$(2),%,$(wildcard $(top)/test/$(1)/*.$(2)))
+
+MODULE_big = dbopt
+OBJS = $(sources:.c=.o)
+EXTENSION = dbopt
+DATA = $(patsubst $(top)/%,%,$(wildcard $(top)/sql/dbopt--*.sql))
+PGFILEDESC = "dbopt - event delivery with retry, and index keeping"
+
+# PostgreSQL's own headers and conventions are not clean under the three
+# exceptions: fmgr arguments stay unused, List lengths are signed, and
+# sentinels such as {NULL} leave fields out.
+PG_CPPFLAGS = -I$(top)/src
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+
+REGRESS = $(call tests,sql,sql)
+REGRESS_OPTS = --inputdir=$(top)/test
+ISOLATION = $(call tests,specs,spec)
+ISOLATION_OPTS = --inputdir=$(top)/test --outputdir=.
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+EXTRA_CLEAN = log
+
+include $(PGXS)
+
+# The server's flags are those of the compiler it was built with.
+ifneq ($(findstring clang,$(CC)),)
+override CFLAGS += -Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-optimization-argument -Wno-unused-command-line-argument
+endif
+
+# PGXS knows no header dependencies.
+$(OBJS) $(OBJS:.o=.bc): $(headers)
+
+ifdef VPATH
+$(shell mkdir -p $(dir $(OBJS)))
+endif
+
+endif
+endif
