@@ -1,0 +1,11 @@
+-- The extension can be created, and puts nothing outside its own names.
+CREATE EXTENSION dbopt CASCADE;
+SELECT extname, extversion, extrelocatable
+  FROM pg_extension WHERE extname = 'dbopt';
+SELECT pg_describe_object(classid, objid, objsubid) AS stray
+  FROM pg_depend
+ WHERE refclassid = 'pg_extension'::regclass
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'dbopt')
+   AND deptype = 'e'
+   AND pg_describe_object(classid, objid, objsubid) !~ '\mdbopt_'
+ ORDER BY 1;
