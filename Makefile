@@ -28,7 +28,15 @@ check:
 $(SUITES):
 	@$(srcdir)/test/tools/check.sh $(@:check-%=%)
 
-lint indent demo bench:
+lint:
+	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/tools/lint.sh
+
+indent:
+	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/tools/lint.sh indent
+
+demo bench:
 	@$(srcdir)/test/tools/install-deps.sh
 	@$(srcdir)/test/tools/$@.sh
 

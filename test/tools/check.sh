@@ -3,11 +3,15 @@
 #
 # usage: check.sh [lint|unit|regress|isolation|pgtap|tap]...     (default: all)
 #
-# Works on a copy of the tree, in a temporary directory that belongs to the
-# user who may run a server: the caller, or postgres when the caller is root.
-# The server listens on a socket in that directory only.  REGRESS, ISOLATION
-# and TESTS choose tests within their suites.  On failure the logs are left in
-# log/.  The last line is "N passed, N failed", counting single tests.
+# Works on a copy of the tree, built with assertions and installed into a copy
+# of PostgreSQL: neither the tree nor the system is changed.  All of it is in a
+# temporary directory that belongs to the user who may run a server, which is
+# the caller, or postgres when the caller is root; the server listens on a
+# socket in that directory only.
+#
+# REGRESS, ISOLATION and TESTS choose tests within their suites.  On failure
+# the logs are left in log/.  The last line is "N passed, N failed", counting
+# single tests.
 set -uo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -129,9 +133,7 @@ prepare() {
 	tar -C "$top" --exclude=./.git --exclude=./log --exclude=./tmp_check --exclude='*.o' --exclude='*.bc' \
 		--exclude='*.so' -cf - . | tar -C "$tree" -xf - || fatal "could not copy the tree"
 
-	bindir=$("$PG_CONFIG" --bindir)
-	pgxs=$("$PG_CONFIG" --pgxs)
-	pgxs=${pgxs%/src/makefiles/pgxs.mk}
+	bindir=$("$pg_config" --bindir)
 	tester=(env)
 	if [ "$(id -u)" = 0 ]; then
 		id postgres >/dev/null 2>&1 || fatal "the server refuses to run as root, and there is no user postgres"
@@ -141,28 +143,44 @@ prepare() {
 	# Nothing of the caller's connection settings reaches the tests.
 	unset "${!PG@}"
 	unset MAKEFLAGS MAKELEVEL MFLAGS
-	export LC_ALL=C HOME=$work TMPDIR=$work/tmp PATH=$bindir:$PATH
+	export LC_ALL=C HOME=$work TMPDIR=$work/tmp PG_CONFIG=$pg_config
 	export PGHOST=$work PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
 	cd "$tree" || exit 1
 }
 
-build() {
-	run make -s -j "$jobs" PG_CONFIG="$pg_config" COPT=-Werror all >"$logs/build.log" 2>&1 || {
-		tail -n 40 "$logs/build.log"
-		fatal "the build failed"
-	}
+# A copy of PostgreSQL to install into.  Its programs find their files by the
+# way from bindir, so the paths stay as they are below the copy's root; what is
+# only read is linked.
+copy_postgresql() {
+	local dir
+
+	prefix=$work/pg
+	for dir in pkglibdir sharedir pkgincludedir; do
+		dir=$("$pg_config" --$dir)
+		mkdir -p "$prefix$dir"
+		cp -rsf "$dir/." "$prefix$dir/" || fatal "could not copy $dir"
+	done
+	rm -rf "$prefix$bindir"
+	mkdir -p "$prefix$bindir"
+	cp -rL "$bindir/." "$prefix$bindir/" || fatal "could not copy $bindir"
+	[ -e "$prefix$bindir/pg_config" ] || cp -L "$pg_config" "$prefix$bindir/" || fatal "could not copy pg_config"
+
+	bindir=$prefix$bindir
+	pg_config=$bindir/pg_config
+	pgxs=$("$pg_config" --pgxs)
+	pgxs=${pgxs%/src/makefiles/pgxs.mk}
+	[[ $pgxs == "$prefix"/* ]] || fatal "the copy of PostgreSQL in $prefix does not find its own files"
+	rm -f "$("$pg_config" --pkglibdir)/dbopt.so" "$("$pg_config" --sharedir)"/extension/dbopt*
+	export PATH=$bindir:$PATH PG_CONFIG=$pg_config
 }
 
-install() {
-	local sudo=()
-
-	if [ "$(id -u)" != 0 ] && { [ ! -w "$("$pg_config" --pkglibdir)" ] ||
-		[ ! -w "$("$pg_config" --sharedir)/extension" ]; }; then
-		sudo=(sudo)
-	fi
-	"${sudo[@]}" make -s PG_CONFIG="$pg_config" COPT=-Werror install >"$logs/install.log" 2>&1 </dev/null || {
-		tail -n 20 "$logs/install.log"
-		fatal "the installation failed"
+# Assertions are worth having in our module, though the server has none.  The
+# LLVM bitcode is left to lint.
+build_and_install() {
+	run make -s -j "$jobs" with_llvm=no COPT='-Werror -DUSE_ASSERT_CHECKING' all install \
+		>"$logs/build.log" 2>&1 || {
+		tail -n 40 "$logs/build.log"
+		fatal "the build failed"
 	}
 }
 
@@ -269,7 +287,7 @@ suite_tap() {
 	[ -e "${tests[0]}" ] || return 0
 	tap_suite tap "${tester[@]}" -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE TESTDIR="$tree" \
 		TESTDATADIR="$tree/tmp_check" TESTLOGDIR="$tree/tmp_check/log" \
-		PG_REGRESS="$pgxs/src/test/regress/pg_regress" PG_CONFIG="$pg_config" PERL5LIB="$pgxs/src/test/perl" \
+		PG_REGRESS="$pgxs/src/test/regress/pg_regress" PERL5LIB="$pgxs/src/test/perl" \
 		perl test/tools/tap.pl --counts "$counts" --jobs 2 "${tests[@]}"
 }
 
@@ -281,10 +299,11 @@ trap 'exit 143' TERM HUP
 
 PG_CONFIG=$PG_CONFIG "$top/test/tools/install-deps.sh" || fatal "what the tests need could not be installed"
 pg_config=$(command -v "$PG_CONFIG")
+[ ! -e "$top/log" ] || rm -rf "$top/log"
 prepare
 if [ "${suites[*]}" != lint ] && [ "${suites[*]}" != unit ]; then
-	build
-	install
+	copy_postgresql
+	build_and_install
 fi
 give_to_tester
 for suite in "${suites[@]}"; do
@@ -298,7 +317,6 @@ if [ $((passed + failed)) = 0 ]; then
 	fatal "no test was run"
 fi
 if [ $failed != 0 ]; then
-	rm -rf "$top/log" 2>/dev/null
 	cp -r "$logs" "$top/log" 2>/dev/null && cp -r tmp_check/log "$top/log/tap" 2>/dev/null
 fi
 echo "$passed passed, $failed failed"

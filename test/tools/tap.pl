@@ -22,7 +22,7 @@ my $harness = TAP::Harness->new(
 	{   jobs     => $jobs,
 		lib      => [ split /:/, $ENV{PERL5LIB} // '' ],
 		failures => 1,
-		merge    => 0,
+		comments => 1,
 		$exec ? (exec => [ split ' ', $exec ]) : () });
 my $result = $harness->runtests(@tests);
 
