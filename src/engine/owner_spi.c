@@ -1,0 +1,193 @@
+/*
+ * owner_spi.c
+ *		Statements on dbopt's own tables, run as the extension's owner.
+ *
+ * Run by whoever calls an SQL function of ours.  The user id is switched with
+ * SECURITY_LOCAL_USERID_CHANGE, so that SET ROLE cannot be reached, and the
+ * search path is pinned to pg_catalog in a GUC nest level of its own.  Both
+ * are undone by dbopt_owner_end(); after an error the abort of the
+ * (sub)transaction undoes both, and releases SPI.  No locks are held here.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "engine/owner_spi.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+
+/* The role that owns the extension and its tables. */
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("dbopt", false);
+	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"dbopt\" does not exist")));
+	owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return owner;
+}
+
+/*
+ * Pins a setting until the nest level ends, whoever the caller is: all
+ * settings pinned here are ones that everybody may set.
+ */
+static void
+pin_setting(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Becomes the extension's owner, with a pinned search path and connected to
+ * SPI.
+ */
+void
+dbopt_owner_begin(DbOptOwnerScope *scope)
+{
+	Oid			owner = extension_owner();
+
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(owner, scope->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	pin_setting("search_path", "pg_catalog, pg_temp");
+	pin_setting("row_security", "off");
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+}
+
+/* Becomes the caller again; what SPI allocated is gone afterwards. */
+void
+dbopt_owner_end(const DbOptOwnerScope *scope)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+static void
+bind_value(DbOptOwnerArgs *args, Oid type, Datum value, char null)
+{
+	if (args->count >= DBOPT_OWNER_MAX_ARGS)
+		elog(ERROR, "too many arguments of a statement");
+	args->types[args->count] = type;
+	args->values[args->count] = value;
+	args->nulls[args->count] = null;
+	args->count++;
+}
+
+/* Adds the next parameter. */
+void
+dbopt_owner_bind(DbOptOwnerArgs *args, Oid type, Datum value)
+{
+	bind_value(args, type, value, ' ');
+}
+
+/* Adds NULL as the next parameter. */
+void
+dbopt_owner_bind_null(DbOptOwnerArgs *args, Oid type)
+{
+	bind_value(args, type, (Datum) 0, 'n');
+}
+
+/* Adds a text as the next parameter; a NULL pointer is SQL's NULL. */
+void
+dbopt_owner_bind_text(DbOptOwnerArgs *args, const char *value)
+{
+	if (value == NULL)
+		dbopt_owner_bind_null(args, TEXTOID);
+	else
+		dbopt_owner_bind(args, TEXTOID, CStringGetTextDatum(value));
+}
+
+static uint64
+run(const char *statement, const DbOptOwnerArgs *args, bool read_only)
+{
+	DbOptOwnerArgs none = {0};
+	DbOptOwnerArgs *given = args ? unconstify(DbOptOwnerArgs *, args) : &none;
+	int			result = SPI_execute_with_args(statement, given->count,
+											   given->types, given->values,
+											   given->nulls, read_only, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run a statement of dbopt: %s",
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * Runs a statement with a snapshot of its own and returns the number of rows
+ * processed or returned.  NULL for args: there are none.
+ */
+uint64
+dbopt_owner_execute(const char *statement, const DbOptOwnerArgs *args)
+{
+	return run(statement, args, false);
+}
+
+/*
+ * Runs a query with the snapshot of the calling statement and returns the
+ * number of rows: for functions that only report.
+ */
+uint64
+dbopt_owner_query(const char *statement, const DbOptOwnerArgs *args)
+{
+	return run(statement, args, true);
+}
+
+/*
+ * A column, counted from 1, of a row, counted from 0, of the last statement's
+ * result.  Valid until dbopt_owner_end().
+ */
+Datum
+dbopt_owner_value(uint64 row, int column, bool *isnull)
+{
+	Assert(row < SPI_processed);
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+/* The same in the text form of its type; NULL for NULL. */
+char *
+dbopt_owner_text(uint64 row, int column)
+{
+	Assert(row < SPI_processed);
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						column);
+}
+
+/* The same of a bigint column; 0 for NULL. */
+int64
+dbopt_owner_int64(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = dbopt_owner_value(row, column, &isnull);
+
+	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID);
+	return isnull ? 0 : DatumGetInt64(value);
+}
