@@ -88,6 +88,18 @@ report() {
 	fi
 }
 
+# Appends the end of what a failed test in test/t wrote about its servers.
+add_tap_logs() {
+	local test log=$1
+
+	sed -n 's,^test/t/\([^ ]*\)\.pl .*(Wstat.*,\1,p' "$log" | while read -r test; do
+		echo "regress_log_$test:"
+		tail -n 20 "$tree/tmp_check/log/regress_log_$test"
+	done >"$log.tail" 2>/dev/null
+	cat "$log.tail" >>"$log"
+	rm -f "$log.tail"
+}
+
 # tap_suite NAME COMMAND...: runs a command that writes $counts as tap.pl
 # does.  None written, or none counted, is a failure.
 tap_suite() {
@@ -102,6 +114,7 @@ tap_suite() {
 		echo "check: $name ended with status $status after $ok tests" >>"$log"
 		bad=1
 	fi
+	[ "$bad" = 0 ] || add_tap_logs "$log"
 	report "$name" "$ok" "$bad" "$skips" "$log"
 }
 
