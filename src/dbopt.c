@@ -1,6 +1,6 @@
 /*
  * dbopt.c
- *		Module entry point.
+ *		Module: magic, load, hooks.
  */
 #include "postgres.h"
 

@@ -1,0 +1,41 @@
+/*
+ * compat.h
+ *		Every difference between PostgreSQL's major versions, and nothing else.
+ */
+#ifndef DBOPT_COMPAT_H
+#define DBOPT_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "dbopt needs PostgreSQL 15 or later"
+#endif
+
+/* From 17 on a process is known by its number alone. */
+#if PG_VERSION_NUM >= 170000
+#define DBOPT_MY_PROC_NUMBER	((int) MyProcNumber)
+#else
+#define DBOPT_MY_PROC_NUMBER	(MyProc->pgprocno)
+#endif
+
+/* From 17 on a background worker may log in as a role without LOGIN. */
+#if PG_VERSION_NUM >= 170000
+#define DBOPT_ROLE_NEEDS_LOGIN	false
+#define DBOPT_SESSION_FLAGS		BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define DBOPT_ROLE_NEEDS_LOGIN	true
+#define DBOPT_SESSION_FLAGS		0
+#endif
+
+/* From 16 on ownership checks go by object class. */
+#if PG_VERSION_NUM >= 160000
+#define dbopt_owns_class(relid, roleid) \
+	object_ownercheck(RelationRelationId, (relid), (roleid))
+#define dbopt_function_aclcheck(fnoid, roleid) \
+	object_aclcheck(ProcedureRelationId, (fnoid), (roleid), ACL_EXECUTE)
+#else
+#define dbopt_owns_class(relid, roleid) \
+	pg_class_ownercheck((relid), (roleid))
+#define dbopt_function_aclcheck(fnoid, roleid) \
+	pg_proc_aclcheck((fnoid), (roleid), ACL_EXECUTE)
+#endif
+
+#endif							/* DBOPT_COMPAT_H */

@@ -1,0 +1,36 @@
+/*
+ * circuit.h
+ *		The shared state of handlers by name: slots and circuit breakers.
+ *
+ * dbopt_handler_attach() gives a handler its slot in shared memory, or -1
+ * when all dbopt.max_handlers are taken: the handler then runs without a
+ * breaker and without statistics, which is logged once.  The other functions
+ * accept -1 and do nothing (admit everything).
+ */
+#ifndef DBOPT_CIRCUIT_H
+#define DBOPT_CIRCUIT_H
+
+#include "state/shmem.h"
+
+extern int	dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name);
+extern int	dbopt_handler_find(Oid dboid, int32 handler_id);
+extern void dbopt_handler_release(Oid dboid, int32 handler_id);
+extern void dbopt_handlers_release(Oid dboid);
+
+extern DbOptAdmission dbopt_circuit_admit(int slot,
+										  const DbOptBreakerConfig *config,
+										  int wanted);
+extern void dbopt_circuit_success(int slot, const DbOptAdmission *admission,
+								  int count);
+extern void dbopt_circuit_failure(int slot, const DbOptAdmission *admission,
+								  bool retryable);
+extern void dbopt_circuit_abandon(int slot, const DbOptAdmission *admission,
+								  int unreported);
+
+/* 0: not blocked; else when to ask again (PG_INT64_MAX: after a reset) */
+extern TimestampTz dbopt_circuit_blocked_until(int slot);
+
+/* Lowers the time of the handler's first retry; wakes the scheduler if so. */
+extern void dbopt_handler_retry_at(int slot, TimestampTz at);
+
+#endif							/* DBOPT_CIRCUIT_H */

@@ -1,0 +1,24 @@
+/*
+ * news.h
+ *		From a committing writer to the scheduler: what is new.
+ *
+ * A backend notes what its transaction wrote in its own memory; its commit
+ * callback, which runs when the transaction is visible to everybody, publishes
+ * the notes in shared memory and sets the scheduler's latch once.  A rollback
+ * costs nothing.  Without a preloaded library all of this does nothing.
+ */
+#ifndef DBOPT_NEWS_H
+#define DBOPT_NEWS_H
+
+#include "state/shmem.h"
+
+extern uint64 dbopt_news_hash(int32 source_id, const char *type, int length);
+extern void dbopt_news_note(int32 source_id, const char *type, int length);
+extern void dbopt_news_note_many(void);
+extern void dbopt_news_note_config(void);
+extern void dbopt_news_note_launcher(void);
+extern void dbopt_news_publish_prepared(void);
+extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
+extern void dbopt_scheduler_wake(Oid dboid);
+
+#endif							/* DBOPT_NEWS_H */

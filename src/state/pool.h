@@ -1,0 +1,20 @@
+/*
+ * pool.h
+ *		The pool's session slots, seen from the session and its scheduler.
+ */
+#ifndef DBOPT_POOL_H
+#define DBOPT_POOL_H
+
+#include "state/shmem.h"
+
+/* The session's own slot; NULL in every other process. */
+extern DbOptSession *dbopt_my_session;
+
+/* Called by a running job; they do nothing outside a session. */
+extern bool dbopt_session_should_yield(void);
+extern void dbopt_session_more_work(void);
+extern void dbopt_session_hold(int handler_slot,
+							   const DbOptAdmission *admission);
+extern void dbopt_session_release(void);
+
+#endif							/* DBOPT_POOL_H */

@@ -1,0 +1,218 @@
+/*
+ * shmem.h
+ *		What lives in shared memory, and which rule protects each field.
+ *
+ * One segment, "dbopt", allocated when the library is preloaded: a header,
+ * one DbOptDatabase for each database with a scheduler, one DbOptSession for
+ * each pool session, one DbOptHandlerState for each registered handler (and
+ * one with handler_id 0 for each database's circuit breaker "database").
+ * Zeroed memory is a valid start.
+ *
+ * A slot is free when its dboid is InvalidOid.  Whoever keeps a slot's number
+ * keeps its generation beside it, which moves whenever the slot is given out
+ * anew.  No pointers into a process are stored: a process is known by its
+ * number in the ProcArray (for its latch) and its pid.
+ *
+ * Lock order: dbopt_shared->lock, then any one spinlock.  Never two
+ * spinlocks, never a call that can fail under one.
+ */
+#ifndef DBOPT_SHMEM_H
+#define DBOPT_SHMEM_H
+
+#include "datatype/timestamp.h"
+#include "policy/breaker.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/s_lock.h"
+
+#define DBOPT_MAX_DATABASES		64
+#define DBOPT_NEWS_SIZE			64	/* event types a scheduler can be told of
+									 * one by one */
+#define DBOPT_HISTOGRAM_BUCKETS 64	/* see stats.h for their bounds */
+#define DBOPT_ERROR_LENGTH		256
+
+/*
+ * What a database's writers have for its scheduler.  All under news_mutex.
+ */
+typedef struct DbOptNews
+{
+	int			count;
+	uint64		types[DBOPT_NEWS_SIZE]; /* dbopt_news_hash() */
+	bool		many;			/* more than fits: discover everything */
+	bool		config;			/* handlers, sources, policies or pause
+								 * changed */
+} DbOptNews;
+
+typedef struct DbOptDatabase
+{
+	/* Under dbopt_shared->lock. */
+	Oid			dboid;			/* InvalidOid: free */
+	uint32		generation;
+	pid_t		scheduler_pid;	/* 0: none is running */
+	int			scheduler_procno;
+	TimestampTz started_at;
+
+	/* Atomic. */
+	pg_atomic_uint32 active;	/* jobs assigned and not finished */
+	pg_atomic_uint32 pending;	/* cursors, chunks and due retries known to
+								 * the scheduler and not yet assigned */
+	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
+								 * dbopt_drain() can wait for one */
+
+	/* Under news_mutex. */
+	slock_t		news_mutex;
+	DbOptNews	news;
+} DbOptDatabase;
+
+typedef enum DbOptSessionState
+{
+	DBOPT_SESSION_FREE,			/* the slot is not in use */
+	DBOPT_SESSION_STARTING,		/* registered, not yet connected */
+	DBOPT_SESSION_IDLE,
+	DBOPT_SESSION_BUSY,
+	DBOPT_SESSION_STOPPING		/* told to go */
+} DbOptSessionState;
+
+typedef enum DbOptJobKind
+{
+	DBOPT_JOB_NONE,
+	DBOPT_JOB_DELIVER,			/* hand out and run chunks of a cursor */
+	DBOPT_JOB_CHUNK,			/* run one chunk that was left over */
+	DBOPT_JOB_RETRY				/* run due retries of a handler */
+} DbOptJobKind;
+
+typedef struct DbOptJob
+{
+	DbOptJobKind kind;
+	int32		handler_id;
+	int32		cursor_id;		/* DELIVER, CHUNK */
+	int64		seq;			/* CHUNK */
+} DbOptJob;
+
+typedef enum DbOptJobOutcome
+{
+	DBOPT_JOB_DONE,				/* nothing more was found */
+	DBOPT_JOB_MORE,				/* gave way; there is more to do */
+	DBOPT_JOB_REJECTED,			/* breaker open, not before retry_at */
+	DBOPT_JOB_FAILED			/* an error outside the handler, logged; not
+								 * before retry_at */
+} DbOptJobOutcome;
+
+typedef struct DbOptJobResult
+{
+	DbOptJobOutcome outcome;
+	TimestampTz retry_at;
+} DbOptJobResult;
+
+/*
+ * A pool session.  Written by its scheduler while STARTING, IDLE or STOPPING,
+ * by the session while BUSY; all under dbopt_shared->lock but for the atomics.
+ */
+typedef struct DbOptSession
+{
+	Oid			dboid;			/* InvalidOid: free */
+	Oid			roleid;
+	uint32		generation;
+	DbOptSessionState state;
+	pid_t		pid;			/* 0 until it has attached */
+	int			procno;
+	TimestampTz since;			/* of this state */
+	uint64		jobs_done;
+	DbOptJob	job;
+	DbOptJobResult result;
+
+	/* Set by the session alone, read by its exit callback: what it holds. */
+	int			handler_slot;	/* index, when admission.granted > 0 */
+	uint32		handler_generation;
+	DbOptAdmission admission;
+	int			in_flight;		/* events counted in its handler's in_flight */
+
+	/* Atomic. */
+	pg_atomic_uint32 more;		/* the session has seen more than it can take:
+								 * another one may help */
+	pg_atomic_uint32 yield;		/* the scheduler wants it back after the
+								 * present chunk */
+} DbOptSession;
+
+typedef struct DbOptHistogram
+{
+	uint64		buckets[DBOPT_HISTOGRAM_BUCKETS];
+} DbOptHistogram;
+
+typedef struct DbOptCounters
+{
+	uint64		attempts;		/* events tried, first tries and retries */
+	uint64		successes;
+	uint64		failures;
+	uint64		retries;		/* attempts that were not the first */
+	uint64		successes_after_retry;
+	uint64		dead_letters;
+	uint64		rejected;
+	int64		total_time;		/* microseconds in the handler */
+	int64		max_time;		/* microseconds */
+	DbOptHistogram times;
+} DbOptCounters;
+
+/*
+ * A registered handler, or with handler_id 0 the breaker "database".
+ */
+typedef struct DbOptHandlerState
+{
+	/* Under dbopt_shared->lock. */
+	Oid			dboid;			/* InvalidOid: free */
+	int32		handler_id;
+	uint32		generation;
+	NameData	name;
+
+	/* Atomic. */
+	pg_atomic_uint64 next_retry_at; /* TimestampTz of its first retry;
+									 * PG_INT64_MAX: none */
+	pg_atomic_uint32 in_flight; /* events */
+
+	/* Under mutex. */
+	slock_t		mutex;
+	DbOptBreakerConfig breaker_config;
+	DbOptBreaker breaker;
+	DbOptCounters counters;
+	double		failure_rate;	/* recent, 0..1; for adaptive delays */
+	double		mean_time;		/* recent, microseconds; sizes the chunks */
+	char		last_error_code[6];
+	char		last_error[DBOPT_ERROR_LENGTH];
+	TimestampTz last_error_at;
+	TimestampTz last_success_at;
+	TimestampTz stats_since;
+} DbOptHandlerState;
+
+typedef struct DbOptShared
+{
+	/* Constant after start. */
+	LWLock	   *lock;
+	int			max_sessions;
+	int			max_handlers;
+	bool		unclean_start;	/* the last shutdown left no mark */
+
+	/* Under lock. */
+	pid_t		launcher_pid;
+	int			launcher_procno;
+
+	/* Atomic. */
+	pg_atomic_uint32 launcher_news; /* a database came, went or changed its
+									 * extension */
+	DbOptDatabase databases[DBOPT_MAX_DATABASES];
+
+	/*
+	 * Behind this struct: DbOptSession[max_sessions],
+	 * DbOptHandlerState[max_handlers].
+	 */
+} DbOptShared;
+
+extern DbOptShared *dbopt_shared;	/* NULL: not preloaded */
+
+extern void dbopt_shmem_hooks_install(void);
+extern DbOptSession *dbopt_session_slot(int number);
+extern DbOptHandlerState *dbopt_handler_slot(int number);
+
+/* Raises 55000 with a hint when the library is not preloaded. */
+extern void dbopt_require_preload(void);
+
+#endif							/* DBOPT_SHMEM_H */
