@@ -83,10 +83,14 @@ find_typedefs() {
 	[ -s "$work/dwarf" ]
 }
 
-# format FILE OUT
+# format FILE OUT: with what PostgreSQL's pgindent does around the formatter:
+# comments that begin with dashes stay as they are, and a function's return
+# type has one space before its asterisk.
 format() {
-	pg_bsd_indent "$1" "$2" -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
-		-nip -npro -sac -tpg -ts4 -U"$work/typedefs" 2>&1
+	sed 's,/\*  *---,/*---kept,' "$1" >"$work/input"
+	pg_bsd_indent "$work/input" "$work/output" -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 \
+		-l79 -lp -lpl -nip -npro -sac -tpg -ts4 -U"$work/typedefs" 2>&1 || return 1
+	sed -e 's,/\*---kept,/* ---,' -e 's,^\([A-Za-z_][^ \t]*\)[ \t][ \t]*\*$,\1 *,' "$work/output" >"$2"
 }
 
 check_format() {
