@@ -65,21 +65,24 @@ check_headers_alone() {
 # ---- the formatter -------------------------------------------------------
 
 # The typedefs in the debug information of our object files, as PostgreSQL's
-# own list is made, and ours that no object file uses yet, by their prefix.
-# The tests' C files are compiled for their typedefs, too.
+# own list is made; those that our headers see, used yet or not; and those of
+# the tests' C files.  The names left out are those that pgindent leaves out.
 find_typedefs() {
-	local file
+	local file flags
 
-	mkdir -p "$work/tests"
+	flags=(-g -w -c -D_GNU_SOURCE -Isrc -I"$("$PG_CONFIG" --includedir-server)")
+	mkdir -p "$work/typedef"
 	for file in "${test_sources[@]}"; do
-		gcc -g -w -D_GNU_SOURCE -Isrc -I"$(dirname "$file")" -I"$("$PG_CONFIG" --includedir-server)" \
-			-x c -c -o "$work/tests/${file//\//_}.o" "$file" 2>/dev/null
+		gcc "${flags[@]}" -I"$(dirname "$file")" -x c -o "$work/typedef/${file//\//_}.o" "$file" 2>/dev/null
 	done
-	find "$work/gcc" "$work/tests" -name '*.o' -exec objdump -W {} + >"$work/dwarf" 2>/dev/null
+	printf '#include "%s"\n' postgres.h "${headers[@]#src/}" |
+		gcc "${flags[@]}" -fno-eliminate-unused-debug-types -x c -o "$work/typedef/headers.o" - 2>/dev/null
+	find "$work/gcc" "$work/typedef" -name '*.o' -exec objdump --dwarf=info {} + >"$work/dwarf" 2>/dev/null
 	{
 		grep -A3 DW_TAG_typedef "$work/dwarf" | awk '$2 == "DW_AT_name" { print $NF }'
 		grep -ohwE 'DbOpt[A-Z][A-Za-z]*' "${sources[@]}" "${headers[@]}"
-	} | sort -u >"$work/typedefs"
+	} | grep -vxE 'abs|boolean|date|digit|interval|iterator|other|pointer|reference|string|timestamp|type|wrap' |
+		sort -u >"$work/typedefs"
 	[ -s "$work/dwarf" ]
 }
 
