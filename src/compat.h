@@ -9,6 +9,11 @@
 #error "dbopt needs PostgreSQL 15 or later"
 #endif
 
+/* From 16 on the macros for variable-length values are not in postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* From 17 on a process is known by its number alone. */
 #if PG_VERSION_NUM >= 170000
 #define DBOPT_MY_PROC_NUMBER	((int) MyProcNumber)

@@ -74,10 +74,20 @@ typedef struct DbOptConfig
 } DbOptConfig;
 
 /*
- * In a transaction.  Valid until the next call of dbopt_config_get(), which
- * may be made where no earlier result is in use.
+ * In a transaction.  Valid until the next call of dbopt_config_get(), or, in a
+ * process that holds it, until it releases all: a job holds the configuration
+ * while handlers run, since they may call functions that read it anew.
  */
 extern const DbOptConfig *dbopt_config_get(void);
+extern void dbopt_config_hold(void);
+extern void dbopt_config_release(void);
+
+/*
+ * What is added to a transaction id to give a log position.  For writers: to
+ * be called when the events table is locked, which has brought all
+ * invalidations in; does not read the rest.
+ */
+extern int64 dbopt_position_offset(void);
 
 /* The same object for as long as nothing changed; moves when something did. */
 extern uint64 dbopt_config_generation(void);

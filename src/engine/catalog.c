@@ -1,0 +1,234 @@
+/*
+ * catalog.c
+ *		The extension's own tables: where they are.
+ *
+ * Run by every process that uses dbopt.  Each backend keeps the OIDs of our
+ * tables and indexes; a relcache invalidation of one of them (DROP EXTENSION
+ * drops them all) forgets everything.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "engine/catalog.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+static const char *const table_names[DBOPT_TABLES] = {
+	[DBOPT_DATABASE] = "dbopt_database",
+	[DBOPT_SOURCE] = "dbopt_source",
+	[DBOPT_RETRY_POLICY] = "dbopt_retry_policy",
+	[DBOPT_RETRYABLE_ERROR] = "dbopt_retryable_error",
+	[DBOPT_HANDLER] = "dbopt_handler",
+	[DBOPT_CURSOR] = "dbopt_cursor",
+	[DBOPT_CURSOR_VERSION] = "dbopt_cursor_version",
+	[DBOPT_CHUNK] = "dbopt_chunk",
+	[DBOPT_RETRY_QUEUE] = "dbopt_retry_queue",
+	[DBOPT_DEAD_LETTER] = "dbopt_dead_letter",
+};
+
+/* What this backend knows; all zero: nothing. */
+static struct
+{
+	Oid			schema;
+	Oid			tables[DBOPT_TABLES];
+	Oid			indexes[DBOPT_TABLES];
+	Oid			retry_due_index;
+	Oid			stamp;
+}			known;
+
+static bool callback_registered = false;
+
+static void
+forget_on_change(Datum arg, Oid relid)
+{
+	bool		ours = !OidIsValid(relid);
+
+	for (int i = 0; i < DBOPT_TABLES && !ours; i++)
+		ours = known.tables[i] == relid;
+	if (ours)
+		memset(&known, 0, sizeof(known));
+}
+
+static Oid
+extension_schema(Oid extension)
+{
+	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return schema;
+}
+
+Oid
+dbopt_schema_oid(void)
+{
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(forget_on_change, (Datum) 0);
+		callback_registered = true;
+	}
+	if (!OidIsValid(known.schema))
+	{
+		Oid			extension = get_extension_oid("dbopt", true);
+
+		if (OidIsValid(extension))
+			known.schema = extension_schema(extension);
+	}
+	return known.schema;
+}
+
+Oid
+dbopt_table_oid(DbOptTable table)
+{
+	Oid			schema = dbopt_schema_oid();
+
+	if (!OidIsValid(schema))
+		return InvalidOid;
+	if (!OidIsValid(known.tables[table]))
+		known.tables[table] = get_relname_relid(table_names[table], schema);
+	return known.tables[table];
+}
+
+Oid
+dbopt_table_index_oid(DbOptTable table)
+{
+	if (!OidIsValid(known.indexes[table]))
+	{
+		Relation	rel = dbopt_table_open(table, AccessShareLock);
+		Oid			index;
+
+		list_free(RelationGetIndexList(rel));
+		index = rel->rd_pkindex;
+		table_close(rel, AccessShareLock);
+		known.indexes[table] = index;
+		return index;
+	}
+	return known.indexes[table];
+}
+
+Oid
+dbopt_retry_due_index_oid(void)
+{
+	Oid			schema = dbopt_schema_oid();
+
+	if (!OidIsValid(known.retry_due_index) && OidIsValid(schema))
+		known.retry_due_index = get_relname_relid("dbopt_retry_queue_due",
+												  schema);
+	return known.retry_due_index;
+}
+
+Oid
+dbopt_stamp_oid(void)
+{
+	Oid			schema = dbopt_schema_oid();
+	oidvector  *no_arguments = buildoidvector(NULL, 0);
+
+	if (!OidIsValid(known.stamp) && OidIsValid(schema))
+		known.stamp = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									  CStringGetDatum("dbopt_stamp"),
+									  PointerGetDatum(no_arguments),
+									  ObjectIdGetDatum(schema));
+	pfree(no_arguments);
+	return known.stamp;
+}
+
+bool
+dbopt_table_is(Oid relid, DbOptTable table)
+{
+	return !OidIsValid(relid) || known.tables[table] == relid;
+}
+
+Relation
+dbopt_table_open(DbOptTable table, int lockmode)
+{
+	Oid			relid = dbopt_table_oid(table);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"dbopt\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION dbopt CASCADE.")));
+	return table_open(relid, lockmode);
+}
+
+Snapshot
+dbopt_snapshot_new(void)
+{
+	return RegisterSnapshot(GetLatestSnapshot());
+}
+
+char *
+dbopt_sql(const char *text)
+{
+	static const char mark[] = "@extschema@";
+	char	   *schema = get_namespace_name(dbopt_schema_oid());
+	StringInfoData sql;
+	const char *found;
+
+	if (schema == NULL)
+		elog(ERROR, "extension \"dbopt\" is not installed in this database");
+	initStringInfo(&sql);
+	while ((found = strstr(text, mark)) != NULL)
+	{
+		appendBinaryStringInfo(&sql, text, found - text);
+		appendStringInfoString(&sql, quote_identifier(schema));
+		text = found + strlen(mark);
+	}
+	appendStringInfoString(&sql, text);
+	return sql.data;
+}
+
+int
+dbopt_positions_from_array(Datum array, int64 **positions)
+{
+	ArrayType  *value = DatumGetArrayTypeP(array);
+	Datum	   *elements;
+	int			count;
+
+	deconstruct_array(value, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, NULL, &count);
+	*positions = palloc(sizeof(int64) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		(*positions)[i] = DatumGetInt64(elements[i]);
+	pfree(elements);
+	return count;
+}
+
+Datum
+dbopt_positions_to_array(const int64 *positions, int count)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(count, 1));
+	ArrayType  *array;
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(positions[i]);
+	array = construct_array(elements, count, INT8OID, sizeof(int64),
+							FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	pfree(elements);
+	return PointerGetDatum(array);
+}
