@@ -85,7 +85,7 @@ REGRESS = $(call tests,sql,sql)
 REGRESS_OPTS = --inputdir=$(top)/test
 ISOLATION = $(call tests,specs,spec)
 ISOLATION_OPTS = --inputdir=$(top)/test --outputdir=.
-TAP_TESTS = 1
+TAP_TESTS ?= 1
 PROVE_TESTS = test/t/*.pl
 EXTRA_CLEAN = log
 
