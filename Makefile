@@ -36,9 +36,13 @@ indent:
 	@$(srcdir)/test/tools/install-deps.sh
 	@$(srcdir)/test/tools/lint.sh indent
 
-demo bench:
+demo:
 	@$(srcdir)/test/tools/install-deps.sh
-	@$(srcdir)/test/tools/$@.sh
+	@$(srcdir)/test/tools/demo.sh
+
+bench:
+	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/bench/bench.sh
 
 $(filter-out $(TOOLS),$(MAKECMDGOALS)):
 	@$(MAKE) -f $(firstword $(MAKEFILE_LIST)) $@

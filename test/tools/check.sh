@@ -3,67 +3,17 @@
 #
 # usage: check.sh [lint|unit|regress|isolation|pgtap|tap]...     (default: all)
 #
-# Works on a copy of the tree, built with assertions and installed into a copy
-# of PostgreSQL: neither the tree nor the system is changed.  All of it is in a
-# temporary directory that belongs to the user who may run a server, which is
-# the caller, or postgres when the caller is root; the server listens on a
-# socket in that directory only.
-#
-# REGRESS, ISOLATION and TESTS choose tests within their suites.  On failure
-# the logs are left in log/.  The last line is "N passed, N failed", counting
-# single tests.
+# Works on a copy of the tree, built with assertions, in a server of its own:
+# see server.sh.  REGRESS, ISOLATION and TESTS choose tests within their
+# suites.  On failure the logs are left in log/.  The last line is
+# "N passed, N failed", counting single tests.
 set -uo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-PG_CONFIG=${PG_CONFIG:-pg_config}
+. "$(dirname "${BASH_SOURCE[0]}")/server.sh"
+
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(lint unit regress isolation pgtap tap)
-jobs=$(nproc 2>/dev/null || echo 2)
-
 passed=0 failed=0 skipped=0
-work='' child=''
-
-# ---- running and stopping ------------------------------------------------
-
-# Runs a command in a process group of its own, so that a signal to us can be
-# passed on to all of it.
-run() {
-	local status
-
-	setsid "$@" </dev/null &
-	child=$!
-	wait "$child"
-	status=$?
-	child=''
-	return $status
-}
-
-stop_servers() {
-	local pidfile
-
-	find "$work" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
-		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null
-	done
-}
-
-cleanup() {
-	local status=$? waited=0
-
-	trap '' INT TERM HUP
-	if [ -n "$child" ]; then
-		kill -TERM -- "-$child" 2>/dev/null
-		while kill -0 -- "-$child" 2>/dev/null && [ $waited -lt 50 ]; do
-			sleep 0.1
-			waited=$((waited + 1))
-		done
-		kill -KILL -- "-$child" 2>/dev/null
-	fi
-	if [ -n "$work" ]; then
-		stop_servers
-		rm -rf "$work" 2>/dev/null || { sleep 1; rm -rf "$work"; }
-	fi
-	exit $status
-}
 
 # Gives up before any test could run.
 fatal() {
@@ -118,18 +68,23 @@ tap_suite() {
 	report "$name" "$ok" "$bad" "$skips" "$log"
 }
 
-# regress_suite NAME EXPECTED-TESTS COMMAND...: the same for pg_regress and
-# pg_isolation_regress, of PostgreSQL 15 ("test x ... ok") and later (TAP).
-# A test that was asked for and has no result is a failure.
+# regress_suite NAME COMMAND...: runs pg_regress or pg_isolation_regress on the
+# tests in the caller's array "tests", and counts what PostgreSQL 15 ("test x
+# ... ok") and later versions (TAP) print.  A test without a result is a
+# failure.  One without expected output would end the whole run: it is compared
+# with an empty file.
 regress_suite() {
-	local name=$1 expected=$2 log=$logs/$1.log ok bad status
-	shift 2
+	local name=$1 log=$logs/$1.log ok bad status test
+	shift
 
+	for test in "${tests[@]}"; do
+		[ -e "expected/$test.out" ] || "${tester[@]}" touch "expected/$test.out"
+	done
 	run "$@" >"$log" 2>&1
 	status=$?
 	ok=$(grep -cE '^ok +[0-9]+|\.\.\. ok( |$)' "$log")
 	bad=$(grep -cE '^not ok +[0-9]+|\.\.\. (FAILED|failed)' "$log")
-	[ $((ok + bad)) -ge "$expected" ] || bad=$((expected - ok))
+	[ $((ok + bad)) -ge ${#tests[@]} ] || bad=$((${#tests[@]} - ok))
 	[ $status = 0 ] || [ "$bad" != 0 ] || bad=1
 	if [ "$bad" != 0 ] && [ -e "$tree/regression.diffs" ]; then
 		cat "$tree/regression.diffs" >>"$log"
@@ -137,102 +92,22 @@ regress_suite() {
 	report "$name" "$ok" "$bad" 0 "$log"
 }
 
-# ---- preparation ---------------------------------------------------------
+# ---- the suites ----------------------------------------------------------
 
-prepare() {
-	work=$(mktemp -d "${TMPDIR:-/tmp}/dbopt.XXXXXX") || fatal "could not create a temporary directory"
-	tree=$work/tree logs=$work/log counts=$work/counts
-	mkdir "$tree" "$logs" "$work/tmp"
-	tar -C "$top" --exclude=./.git --exclude=./log --exclude=./tmp_check --exclude='*.o' --exclude='*.bc' \
-		--exclude='*.so' -cf - . | tar -C "$tree" -xf - || fatal "could not copy the tree"
-
-	bindir=$("$pg_config" --bindir)
-	tester=(env)
-	if [ "$(id -u)" = 0 ]; then
-		id postgres >/dev/null 2>&1 || fatal "the server refuses to run as root, and there is no user postgres"
-		tester=(runuser -u postgres -- env)
-	fi
-
-	# Nothing of the caller's connection settings reaches the tests.
-	unset "${!PG@}"
-	unset MAKEFLAGS MAKELEVEL MFLAGS
-	export LC_ALL=C HOME=$work TMPDIR=$work/tmp PG_CONFIG=$pg_config
-	export PGHOST=$work PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
-	cd "$tree" || exit 1
-}
-
-# A copy of PostgreSQL to install into.  Its programs find their files by the
-# way from bindir, so the paths stay as they are below the copy's root; what is
-# only read is linked.
-copy_postgresql() {
-	local dir
-
-	prefix=$work/pg
-	for dir in pkglibdir sharedir pkgincludedir; do
-		dir=$("$pg_config" --$dir)
-		mkdir -p "$prefix$dir"
-		cp -rsf "$dir/." "$prefix$dir/" || fatal "could not copy $dir"
-	done
-	rm -rf "$prefix$bindir"
-	mkdir -p "$prefix$bindir"
-	cp -rL "$bindir/." "$prefix$bindir/" || fatal "could not copy $bindir"
-	[ -e "$prefix$bindir/pg_config" ] || cp -L "$pg_config" "$prefix$bindir/" || fatal "could not copy pg_config"
-
-	bindir=$prefix$bindir
-	pg_config=$bindir/pg_config
-	pgxs=$("$pg_config" --pgxs)
-	pgxs=${pgxs%/src/makefiles/pgxs.mk}
-	[[ $pgxs == "$prefix"/* ]] || fatal "the copy of PostgreSQL in $prefix does not find its own files"
-	rm -f "$("$pg_config" --pkglibdir)/dbopt.so" "$("$pg_config" --sharedir)"/extension/dbopt*
-	export PATH=$bindir:$PATH PG_CONFIG=$pg_config
-}
-
-# Assertions are worth having in our module, though the server has none.  The
-# LLVM bitcode is left to lint.
-build_and_install() {
-	run make -s -j "$jobs" with_llvm=no COPT='-Werror -DUSE_ASSERT_CHECKING' all install \
-		>"$logs/build.log" 2>&1 || {
-		tail -n 40 "$logs/build.log"
-		fatal "the build failed"
-	}
-}
-
-give_to_tester() {
-	[ "$(id -u)" != 0 ] || chown -R postgres "$work"
-}
-
-start_server() {
-	[ ! -d "$work/data" ] || return 0
-	run "${tester[@]}" "$bindir/initdb" -D "$work/data" -U postgres -A trust -E UTF8 --no-locale -N \
-		>"$logs/initdb.log" 2>&1 || { tail "$logs/initdb.log"; fatal "initdb failed"; }
-	cat >>"$work/data/postgresql.conf" <<-CONF
-		shared_preload_libraries = 'dbopt'
-		listen_addresses = ''
-		unix_socket_directories = '$work'
-		max_worker_processes = 32
-		max_prepared_transactions = 50
-		wal_level = logical
-		fsync = off
-		log_line_prefix = '%m [%p] %b %q%a '
-	CONF
-	run "${tester[@]}" "$bindir/pg_ctl" -D "$work/data" -l "$logs/server.log" -w start \
-		>"$logs/start.log" 2>&1 || { tail "$logs/server.log"; fatal "the server did not start"; }
+# shellcheck disable=SC2119  # no settings of its own
+need_server() {
+	[ -d "$work/data" ] || server_start
 }
 
 # A server that crashed and recovered in between has failed, too.
 check_server() {
 	[ -d "$work/data" ] || return 0
-	run "${tester[@]}" "$bindir/pg_ctl" -D "$work/data" -m fast -w stop >"$logs/stop.log" 2>&1
-	local stopped=$?
-
-	if [ $stopped != 0 ] || grep -qE 'PANIC:|TRAP:|was terminated by signal' "$logs/server.log"; then
+	if ! server_stop || grep -qE 'PANIC:|TRAP:|was terminated by signal' "$logs/server.log"; then
 		report server 0 1 0 "$logs/server.log"
 	else
 		report server 1 0 0 "$logs/server.log"
 	fi
 }
-
-# ---- the suites ----------------------------------------------------------
 
 suite_lint() {
 	tap_suite lint perl test/tools/tap.pl --counts "$counts" --exec bash test/tools/lint.sh
@@ -253,13 +128,30 @@ names() {
 	done
 }
 
+# files DIRECTORY SUFFIX: the same with it, or those that TESTS names, with or
+# without the leading test/.
+files() {
+	local file chosen
+
+	if [ -z "${TESTS:-}" ]; then
+		for file in "test/$1"/*."$2"; do
+			[ ! -e "$file" ] || echo "$file"
+		done
+	else
+		read -r -a chosen <<<"$TESTS"
+		for file in "${chosen[@]#test/}"; do
+			[[ $file != *."$2" ]] || echo "test/$file"
+		done
+	fi
+}
+
 suite_regress() {
 	local tests
 
 	read -r -a tests <<<"${REGRESS:-$(names sql sql | tr '\n' ' ')}"
 	[ ${#tests[@]} -gt 0 ] || return 0
-	start_server
-	regress_suite regress ${#tests[@]} "${tester[@]}" "$pgxs/src/test/regress/pg_regress" \
+	need_server
+	regress_suite regress "${tester[@]}" "$pgxs/src/test/regress/pg_regress" \
 		--inputdir=test --bindir="$bindir" --dbname=contrib_regression "${tests[@]}"
 }
 
@@ -268,19 +160,19 @@ suite_isolation() {
 
 	read -r -a tests <<<"${ISOLATION:-$(names specs spec | tr '\n' ' ')}"
 	[ ${#tests[@]} -gt 0 ] || return 0
-	start_server
+	need_server
 	rm -f regression.diffs
-	regress_suite isolation ${#tests[@]} "${tester[@]}" "$pgxs/src/test/isolation/pg_isolation_regress" \
+	regress_suite isolation "${tester[@]}" "$pgxs/src/test/isolation/pg_isolation_regress" \
 		--inputdir=test --outputdir=. --bindir="$bindir" --dbname=isolation_regression "${tests[@]}"
 }
 
 # The tests find the extensions pgtap and dbopt in their database.
 suite_pgtap() {
-	local tests=(test/pgtap/*.sql)
+	local tests
 
-	[ -z "${TESTS:-}" ] || read -r -a tests <<<"$TESTS"
-	[ -e "${tests[0]}" ] || return 0
-	start_server
+	mapfile -t tests < <(files pgtap sql)
+	[ ${#tests[@]} -gt 0 ] || return 0
+	need_server
 	run "${tester[@]}" psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE DATABASE pgtap' -c '\c pgtap' \
 		-c 'CREATE EXTENSION pgtap' -c 'CREATE EXTENSION dbopt CASCADE' >"$logs/pgtap.log" 2>&1 || {
 		report pgtap 0 1 0 "$logs/pgtap.log"
@@ -291,13 +183,10 @@ suite_pgtap() {
 }
 
 suite_tap() {
-	local tests=(test/t/*.pl)
+	local tests
 
-	if [ -n "${TESTS:-}" ]; then
-		read -r -a tests <<<"$TESTS"
-		tests=("${tests[@]/#t\//test/t/}")
-	fi
-	[ -e "${tests[0]}" ] || return 0
+	mapfile -t tests < <(files t pl)
+	[ ${#tests[@]} -gt 0 ] || return 0
 	tap_suite tap "${tester[@]}" -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE TESTDIR="$tree" \
 		TESTDATADIR="$tree/tmp_check" TESTLOGDIR="$tree/tmp_check/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" PERL5LIB="$pgxs/src/test/perl" \
@@ -306,19 +195,13 @@ suite_tap() {
 
 # ---- main ----------------------------------------------------------------
 
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-PG_CONFIG=$PG_CONFIG "$top/test/tools/install-deps.sh" || fatal "what the tests need could not be installed"
-pg_config=$(command -v "$PG_CONFIG")
+"$top/test/tools/install-deps.sh" || fatal "what the tests need could not be installed"
 [ ! -e "$top/log" ] || rm -rf "$top/log"
-prepare
+server_prepare
+counts=$work/counts
 if [ "${suites[*]}" != lint ] && [ "${suites[*]}" != unit ]; then
-	copy_postgresql
-	build_and_install
+	server_install '-Werror -DUSE_ASSERT_CHECKING'
 fi
-give_to_tester
 for suite in "${suites[@]}"; do
 	started=$SECONDS
 	"suite_$suite"
@@ -330,7 +213,11 @@ if [ $((passed + failed)) = 0 ]; then
 	fatal "no test was run"
 fi
 if [ $failed != 0 ]; then
-	cp -r "$logs" "$top/log" 2>/dev/null && cp -r tmp_check/log "$top/log/tap" 2>/dev/null
+	cp -r "$logs" "$top/log" 2>/dev/null && {
+		cp -r results "$top/log/results"
+		cp -r tmp_check/log "$top/log/tap"
+	} 2>/dev/null
 fi
+[ $skipped = 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -186,6 +186,14 @@ check_symbols() {
 		awk '$NF !~ /^(dbopt_.*|pg_finfo_dbopt_.*|_PG_init|Pg_magic_func)$/' | none
 }
 
+# A missing one would show only when the server loads the library.
+check_undefined() {
+	[ -d "$work/gcc/src" ] || return 1
+	find "$work/gcc" -name '*.o' -exec nm -g {} + | awk '
+		$NF ~ /^dbopt_/ { if ($(NF - 1) == "U") used[$NF]; else defined[$NF] }
+		END { for (name in used) if (!(name in defined)) print name " is used and not defined" }' | sort | none
+}
+
 # No function over 80 lines, braces included; no C file over 500.
 check_length() {
 	awk '
@@ -224,7 +232,7 @@ check_sleep() {
 }
 
 check_shell() {
-	shellcheck "${scripts[@]}"
+	shellcheck -x -P SCRIPTDIR "${scripts[@]}" test/tools/server.sh
 }
 
 check_perl() {
@@ -276,6 +284,7 @@ checks=(
 	"version_tests:PG_VERSION_NUM only in compat.h"
 	"pg_try:PG_TRY only in engine/exec.c"
 	"symbols:global symbols begin with dbopt_"
+	"undefined:no symbol of ours is missing"
 	"length:functions up to 80 lines, files up to 500"
 	"leftovers:no unfinished business"
 	"whitespace:no trailing white space"
@@ -298,6 +307,7 @@ done
 wait $gcc_pid
 start_check format
 start_check symbols
+start_check undefined
 wait
 
 echo "1..${#checks[@]}"
