@@ -24,16 +24,15 @@ typedef struct DbOptPoolLimits
 	int			create_timeout; /* milliseconds */
 } DbOptPoolLimits;
 
-extern int dbopt_chunk_size;	/* events */
-extern int dbopt_max_handlers;	/* handlers in the cluster */
-extern int dbopt_max_workers;	/* sessions in the cluster; -1 is
-											 * resolved by
-											 * dbopt_session_slots() */
-extern int dbopt_shutdown_timeout;	/* milliseconds */
-extern int dbopt_pool_reserved; /* sessions */
+extern int	dbopt_chunk_size;	/* events */
+extern int	dbopt_max_handlers; /* handlers in the cluster */
+extern int	dbopt_max_workers;	/* sessions in the cluster; -1 is resolved by
+								 * dbopt_session_slots() */
+extern int	dbopt_shutdown_timeout; /* milliseconds */
+extern int	dbopt_pool_reserved;	/* sessions */
 extern bool dbopt_auto_index;
-extern int dbopt_index_inline_pages;	/* pages */
-extern int dbopt_log_level; /* an elevel */
+extern int	dbopt_index_inline_pages;	/* pages */
+extern int	dbopt_log_level;	/* an elevel */
 
 extern void dbopt_guc_define(void);
 extern const char *dbopt_environment_name(void);
