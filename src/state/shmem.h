@@ -22,10 +22,13 @@
 #include "datatype/timestamp.h"
 #include "policy/breaker.h"
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/s_lock.h"
 
 #define DBOPT_MAX_DATABASES		64
+#define DBOPT_MAX_HOLDS			16
+#define DBOPT_LAUNCHER_NEWS_SIZE 16
 #define DBOPT_NEWS_SIZE			64	/* event types a scheduler can be told of
 									 * one by one */
 #define DBOPT_HISTOGRAM_BUCKETS 64	/* see stats.h for their bounds */
@@ -43,16 +46,32 @@ typedef struct DbOptNews
 								 * changed */
 } DbOptNews;
 
+typedef enum DbOptSchedulerState
+{
+	DBOPT_SCHEDULER_STARTING,	/* registered; looking for the extension */
+	DBOPT_SCHEDULER_RUNNING,	/* the extension is there */
+	DBOPT_SCHEDULER_ABSENT		/* left for good: the extension is not there */
+} DbOptSchedulerState;
+
+/*
+ * A database that may have the extension.  The slot belongs to the launcher,
+ * which keeps it while it knows that the extension is there, and moves the
+ * generation for each scheduler that it starts.
+ */
 typedef struct DbOptDatabase
 {
 	/* Under dbopt_shared->lock. */
 	Oid			dboid;			/* InvalidOid: free */
 	uint32		generation;
+	DbOptSchedulerState state;
 	pid_t		scheduler_pid;	/* 0: none is running */
 	int			scheduler_procno;
 	TimestampTz started_at;
 
 	/* Atomic. */
+	pg_atomic_uint32 wants_session; /* found no free session slot in the
+									 * cluster */
+	pg_atomic_uint32 reclaim;	/* sessions to give up to other databases */
 	pg_atomic_uint32 active;	/* jobs assigned and not finished */
 	pg_atomic_uint32 pending;	/* cursors, chunks and due retries known to
 								 * the scheduler and not yet assigned */
@@ -113,6 +132,9 @@ typedef struct DbOptSession
 	Oid			dboid;			/* InvalidOid: free */
 	Oid			roleid;
 	uint32		generation;
+	int			database;		/* slot number and generation of the scheduler
+								 * that it works for */
+	uint32		database_generation;
 	DbOptSessionState state;
 	pid_t		pid;			/* 0 until it has attached */
 	int			procno;
@@ -132,6 +154,8 @@ typedef struct DbOptSession
 								 * another one may help */
 	pg_atomic_uint32 yield;		/* the scheduler wants it back after the
 								 * present chunk */
+	pg_atomic_uint64 looked_at; /* TimestampTz before which all news of its
+								 * cursor have been seen */
 } DbOptSession;
 
 typedef struct DbOptHistogram
@@ -183,6 +207,27 @@ typedef struct DbOptHandlerState
 	TimestampTz stats_since;
 } DbOptHandlerState;
 
+/*
+ * Which databases the launcher should look at.  All under launcher_mutex.
+ */
+typedef struct DbOptLauncherNews
+{
+	int			count;
+	Oid			dboids[DBOPT_LAUNCHER_NEWS_SIZE];
+	bool		many;			/* more than fits: look at all of them */
+} DbOptLauncherNews;
+
+/*
+ * A lease on the absence of workers: none starts in the database until it is
+ * released or over.
+ */
+typedef struct DbOptHold
+{
+	Oid			dboid;			/* InvalidOid: free */
+	pid_t		pid;			/* of the backend that asked */
+	TimestampTz until;
+} DbOptHold;
+
 typedef struct DbOptShared
 {
 	/* Constant after start. */
@@ -194,10 +239,15 @@ typedef struct DbOptShared
 	/* Under lock. */
 	pid_t		launcher_pid;
 	int			launcher_procno;
+	DbOptHold	holds[DBOPT_MAX_HOLDS];
 
-	/* Atomic. */
-	pg_atomic_uint32 launcher_news; /* a database came, went or changed its
-									 * extension */
+	/* Its own protection: broadcast whenever a worker has gone. */
+	ConditionVariable worker_gone;
+
+	/* Under launcher_mutex. */
+	slock_t		launcher_mutex;
+	DbOptLauncherNews launcher_news;
+
 	DbOptDatabase databases[DBOPT_MAX_DATABASES];
 
 	/*
@@ -209,8 +259,13 @@ typedef struct DbOptShared
 extern DbOptShared *dbopt_shared;	/* NULL: not preloaded */
 
 extern void dbopt_shmem_hooks_install(void);
+extern DbOptDatabase *dbopt_database_slot(int number);
+extern DbOptDatabase *dbopt_database_find(Oid dboid);
 extern DbOptSession *dbopt_session_slot(int number);
 extern DbOptHandlerState *dbopt_handler_slot(int number);
+
+/* Sets the latch of a process by its number; harmless if it has gone. */
+extern void dbopt_process_wake(int procno);
 
 /* Raises 55000 with a hint when the library is not preloaded. */
 extern void dbopt_require_preload(void);
