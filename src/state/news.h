@@ -17,8 +17,12 @@ extern void dbopt_news_note(int32 source_id, const char *type, int length);
 extern void dbopt_news_note_many(void);
 extern void dbopt_news_note_config(void);
 extern void dbopt_news_note_launcher(void);
+extern void dbopt_news_note_database(Oid dboid);
 extern void dbopt_news_publish_prepared(void);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
+extern bool dbopt_launcher_news_take(DbOptLauncherNews *news);
+extern void dbopt_launcher_news_put(Oid dboid);
 extern void dbopt_scheduler_wake(Oid dboid);
+extern void dbopt_launcher_wake(void);
 
 #endif							/* DBOPT_NEWS_H */

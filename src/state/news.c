@@ -1,0 +1,304 @@
+/*
+ * news.c
+ *		Notes of a transaction, and their way into shared memory at commit.
+ *
+ * Noting runs in any backend, once for each row that is written: the type of
+ * the row before is remembered, so that a long COPY of one type costs a memcmp
+ * a row.  Publishing runs in the commit callback, where nothing may fail:
+ * it allocates nothing and takes dbopt_shared->lock (shared), then one
+ * news mutex.
+ *
+ * A database without a slot has no scheduler that could have missed anything:
+ * a scheduler takes its slot before its first snapshot, and the callback runs
+ * after the transaction has become visible.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "state/news.h"
+#include "storage/spin.h"
+
+#define MAX_NOTED_TYPES		16
+#define MAX_NOTED_DATABASES 4
+#define MAX_REMEMBERED		64
+
+typedef struct Notes
+{
+	bool		any;
+	bool		many;
+	bool		config;
+	int			ntypes;
+	uint64		types[MAX_NOTED_TYPES];
+	int			ndatabases;		/* for the launcher */
+	Oid			databases[MAX_NOTED_DATABASES];
+
+	/* The type noted last. */
+	int32		last_source;
+	int			last_length;	/* 0: none */
+	char		last_type[MAX_REMEMBERED];
+} Notes;
+
+static Notes notes;
+static bool callback_registered = false;
+
+static void
+forget_notes(void)
+{
+	notes.any = false;
+	notes.many = false;
+	notes.config = false;
+	notes.ntypes = 0;
+	notes.ndatabases = 0;
+	notes.last_length = 0;
+}
+
+static void
+add_type(DbOptNews *news, uint64 type)
+{
+	int			i;
+
+	for (i = 0; i < news->count; i++)
+		if (news->types[i] == type)
+			return;
+	if (news->count < DBOPT_NEWS_SIZE)
+		news->types[news->count++] = type;
+	else
+		news->many = true;
+}
+
+/*
+ * Adds the notes to the database's news.  False if nobody is there to read
+ * them.
+ */
+static bool
+publish_to_scheduler(void)
+{
+	DbOptDatabase *database;
+	bool		running = false;
+	int			procno = 0;
+	int			i;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(MyDatabaseId);
+	if (database != NULL)
+	{
+		running = database->scheduler_pid != 0;
+		procno = database->scheduler_procno;
+
+		SpinLockAcquire(&database->news_mutex);
+		for (i = 0; i < notes.ntypes; i++)
+			add_type(&database->news, notes.types[i]);
+		database->news.many |= notes.many;
+		database->news.config |= notes.config;
+		SpinLockRelease(&database->news_mutex);
+	}
+	LWLockRelease(dbopt_shared->lock);
+
+	if (running)
+		dbopt_process_wake(procno);
+	return database != NULL;
+}
+
+static void
+publish_notes(void)
+{
+	int			i;
+
+	if (notes.ntypes > 0 || notes.many || notes.config)
+	{
+		if (!publish_to_scheduler())
+			dbopt_launcher_news_put(MyDatabaseId);
+	}
+	for (i = 0; i < notes.ndatabases; i++)
+		dbopt_launcher_news_put(notes.databases[i]);
+	forget_notes();
+}
+
+static void
+news_xact_callback(XactEvent event, void *arg)
+{
+	if (!notes.any)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			publish_notes();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			forget_notes();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * False: there is no shared memory, and nothing to note.
+ */
+static bool
+begin_note(void)
+{
+	if (dbopt_shared == NULL)
+		return false;
+	if (!callback_registered)
+	{
+		RegisterXactCallback(news_xact_callback, NULL);
+		callback_registered = true;
+	}
+	notes.any = true;
+	return true;
+}
+
+/*
+ * What an event type of a source is called in shared memory.
+ */
+uint64
+dbopt_news_hash(int32 source_id, const char *type, int length)
+{
+	return hash_bytes_extended((const unsigned char *) type, length,
+							   (uint64) source_id);
+}
+
+static bool
+noted_last(int32 source_id, const char *type, int length)
+{
+	return notes.last_length == length && notes.last_source == source_id &&
+		length > 0 && memcmp(notes.last_type, type, length) == 0;
+}
+
+static void
+note_hash(uint64 hash)
+{
+	int			i;
+
+	for (i = 0; i < notes.ntypes; i++)
+		if (notes.types[i] == hash)
+			return;
+	if (notes.ntypes < MAX_NOTED_TYPES)
+		notes.types[notes.ntypes++] = hash;
+	else
+		notes.many = true;
+}
+
+/*
+ * This transaction writes an event of this type.
+ */
+void
+dbopt_news_note(int32 source_id, const char *type, int length)
+{
+	if (noted_last(source_id, type, length) || !begin_note())
+		return;
+
+	note_hash(dbopt_news_hash(source_id, type, length));
+	if (length <= MAX_REMEMBERED)
+	{
+		memcpy(notes.last_type, type, length);
+		notes.last_source = source_id;
+		notes.last_length = length;
+	}
+}
+
+void
+dbopt_news_note_many(void)
+{
+	if (begin_note())
+		notes.many = true;
+}
+
+/*
+ * This transaction changes handlers, sources, policies or the pause.
+ */
+void
+dbopt_news_note_config(void)
+{
+	if (begin_note())
+		notes.config = true;
+}
+
+/*
+ * This transaction may bring or take the extension in this database.
+ */
+void
+dbopt_news_note_launcher(void)
+{
+	dbopt_news_note_database(MyDatabaseId);
+}
+
+void
+dbopt_news_note_database(Oid dboid)
+{
+	int			i;
+
+	if (!begin_note())
+		return;
+	for (i = 0; i < notes.ndatabases; i++)
+		if (notes.databases[i] == dboid)
+			return;
+	if (notes.ndatabases == MAX_NOTED_DATABASES)
+		notes.databases[0] = InvalidOid;	/* look at all */
+	else
+		notes.databases[notes.ndatabases++] = dboid;
+}
+
+/*
+ * A prepared transaction has been committed in this database; what it wrote
+ * was known to another backend, or to another life of the server.
+ */
+void
+dbopt_news_publish_prepared(void)
+{
+	if (dbopt_shared == NULL)
+		return;
+	Assert(!notes.any);
+	notes.many = true;
+	notes.config = true;
+	publish_notes();
+}
+
+/*
+ * The scheduler takes what there is.  False: nothing.
+ */
+bool
+dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
+{
+	DbOptNews  *source = &database->news;
+
+	SpinLockAcquire(&database->news_mutex);
+	news->count = source->count;
+	news->many = source->many;
+	news->config = source->config;
+	memcpy(news->types, source->types, source->count * sizeof(uint64));
+	source->count = 0;
+	source->many = false;
+	source->config = false;
+	SpinLockRelease(&database->news_mutex);
+
+	return news->count > 0 || news->many || news->config;
+}
+
+/*
+ * Wakes the database's scheduler, if one is running.
+ */
+void
+dbopt_scheduler_wake(Oid dboid)
+{
+	DbOptDatabase *database;
+	bool		running = false;
+	int			procno = 0;
+
+	if (dbopt_shared == NULL)
+		return;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(dboid);
+	if (database != NULL && database->scheduler_pid != 0)
+	{
+		running = true;
+		procno = database->scheduler_procno;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	if (running)
+		dbopt_process_wake(procno);
+}
