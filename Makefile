@@ -59,7 +59,7 @@ all install installcheck:
 	@echo "On Debian, install the package postgresql-server-dev-15; 'make check' installs all it needs." >&2
 	@false
 clean:
-	rm -rf *.so src/*.o src/*.bc src/*/*.o src/*/*.bc results output_iso tmp_check tmp_check_iso log regression.diffs regression.out
+	rm -rf *.so src/*.o src/*.bc src/*/*.o src/*/*.bc results output_iso tmp_check tmp_check_iso log regression.diffs regression.out test/unit/build
 
 else
 
@@ -91,7 +91,7 @@ ISOLATION = $(call tests,specs,spec)
 ISOLATION_OPTS = --inputdir=$(top)/test --outputdir=.
 TAP_TESTS ?= 1
 PROVE_TESTS = test/t/*.pl
-EXTRA_CLEAN = log
+EXTRA_CLEAN = log test/unit/build
 
 include $(PGXS)
 

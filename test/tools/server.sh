@@ -84,8 +84,8 @@ server_prepare() {
 	work=$(mktemp -d "${TMPDIR:-/tmp}/dbopt.XXXXXX") || fatal "could not create a temporary directory"
 	tree=$work/tree logs=$work/log
 	mkdir "$tree" "$logs" "$work/tmp"
-	tar -C "$top" --exclude=./.git --exclude=./log --exclude=./tmp_check --exclude='*.o' --exclude='*.bc' \
-		--exclude='*.so' -cf - . | tar -C "$tree" -xf - || fatal "could not copy the tree"
+	tar -C "$top" --exclude=./.git --exclude=./log --exclude=./tmp_check --exclude=./test/unit/build \
+		--exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$tree" -xf - || fatal "could not copy the tree"
 
 	bindir=$("$pg_config" --bindir)
 	tester=(env)
