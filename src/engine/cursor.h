@@ -6,6 +6,7 @@
 #ifndef DBOPT_CURSOR_H
 #define DBOPT_CURSOR_H
 
+#include "datatype/timestamp.h"
 #include "engine/config.h"
 
 typedef struct DbOptCursor

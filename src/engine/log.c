@@ -1,0 +1,255 @@
+/*
+ * log.c
+ *		Opening an events table as a log, and its keys and rows.
+ *
+ * Run by the scheduler and by pool sessions.  Takes ACCESS SHARE on the events
+ * table, then on its partitions in the order of their OIDs, and keeps both to
+ * the end of the transaction.  The log index is known by its shape, not by its
+ * name, which anybody may change: a valid btree over (event_type COLLATE "C",
+ * log_position, key) without predicate or expressions.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "engine/catalog.h"
+#include "engine/log.h"
+#include "executor/tuptable.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/typcache.h"
+
+/* event_type, log_position and key, as the log index has them */
+#define LOG_COLUMNS 3
+
+/* The three columns of the table that has the stamp trigger, by number. */
+static bool
+log_columns(Relation root, AttrNumber columns[LOG_COLUMNS])
+{
+	TriggerDesc *triggers = root->trigdesc;
+	Oid			stamp = dbopt_stamp_oid();
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (trigger->tgfoid == stamp && trigger->tgnattr == LOG_COLUMNS)
+		{
+			memcpy(columns, trigger->tgattr,
+				   sizeof(AttrNumber) * LOG_COLUMNS);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_log_index(Relation index, const AttrNumber columns[LOG_COLUMNS])
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid ||
+		form->indnkeyatts != LOG_COLUMNS ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		return false;
+	for (int i = 0; i < LOG_COLUMNS; i++)
+	{
+		Oid			collation = index->rd_indcollation[i];
+
+		if (form->indkey.values[i] != columns[i] ||
+			index->rd_indoption[i] != 0 ||
+			(OidIsValid(collation) && collation != C_COLLATION_OID))
+			return false;
+	}
+	return true;
+}
+
+/* The log index, open; NULL when there is none. */
+static Relation
+log_index_open(Relation rel, const AttrNumber columns[LOG_COLUMNS])
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_log_index(index, columns))
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	return NULL;
+}
+
+/* Adds a leaf, whose table it takes over; false: it has no log index. */
+static bool
+leaf_open(DbOptLog *log, Relation rel,
+		  const AttrNumber root_columns[LOG_COLUMNS], char **problem)
+{
+	DbOptLogLeaf *leaf = &log->leaves[log->nleaves];
+	AttrNumber	columns[LOG_COLUMNS];
+
+	for (int i = 0; i < LOG_COLUMNS; i++)
+	{
+		Form_pg_attribute attribute =
+			TupleDescAttr(RelationGetDescr(log->root), root_columns[i] - 1);
+
+		columns[i] = rel == log->root ? root_columns[i] :
+			get_attnum(RelationGetRelid(rel), NameStr(attribute->attname));
+	}
+	leaf->index = log_index_open(rel, columns);
+	if (leaf->index == NULL)
+	{
+		*problem = psprintf("table \"%s\" has no valid log index",
+							RelationGetRelationName(rel));
+		if (rel != log->root)
+			table_close(rel, NoLock);
+		return false;
+	}
+	leaf->rel = rel;
+	leaf->to_root = rel == log->root ? NULL :
+		convert_tuples_by_name(RelationGetDescr(rel),
+							   RelationGetDescr(log->root));
+	log->nleaves++;
+	return true;
+}
+
+/* Opens the table itself, or all leaves of a partitioned one. */
+static bool
+leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
+			char **problem)
+{
+	List	   *members;
+	ListCell   *cell;
+
+	if (log->root->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		log->leaves = palloc0(sizeof(DbOptLogLeaf));
+		return leaf_open(log, log->root, columns, problem);
+	}
+	members = find_all_inheritors(RelationGetRelid(log->root),
+								  AccessShareLock, NULL);
+	log->leaves = palloc0(sizeof(DbOptLogLeaf) * list_length(members));
+	foreach(cell, members)
+	{
+		Relation	member = table_open(lfirst_oid(cell), NoLock);
+
+		if (!RELKIND_HAS_STORAGE(member->rd_rel->relkind))
+			table_close(member, NoLock);
+		else if (!leaf_open(log, member, columns, problem))
+			return false;
+	}
+	return true;
+}
+
+DbOptLog *
+dbopt_log_try_open(Oid relid, char **problem)
+{
+	DbOptLog   *log = palloc0(sizeof(DbOptLog));
+	AttrNumber	columns[LOG_COLUMNS];
+
+	log->root = try_relation_open(relid, AccessShareLock);
+	if (log->root == NULL)
+	{
+		*problem = pstrdup("the table does not exist any more");
+		return NULL;
+	}
+	if (!log_columns(log->root, columns))
+	{
+		*problem = psprintf("table \"%s\" has no trigger \"dbopt_stamp\"",
+							RelationGetRelationName(log->root));
+		dbopt_log_close(log);
+		return NULL;
+	}
+	log->key_type = getBaseType(TupleDescAttr(RelationGetDescr(log->root),
+											  columns[2] - 1)->atttypid);
+	get_typlenbyval(log->key_type, &log->key_length, &log->key_by_value);
+	if (!leaves_open(log, columns, problem))
+	{
+		dbopt_log_close(log);
+		return NULL;
+	}
+	return log;
+}
+
+DbOptLog *
+dbopt_log_open(Oid relid)
+{
+	char	   *problem = NULL;
+	DbOptLog   *log = dbopt_log_try_open(relid, &problem);
+
+	if (log == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot read events: %s", problem),
+				 errhint("The view dbopt_sources says what is missing; or detach the table and attach it again.")));
+	return log;
+}
+
+void
+dbopt_log_close(DbOptLog *log)
+{
+	for (int i = 0; i < log->nleaves; i++)
+	{
+		index_close(log->leaves[i].index, NoLock);
+		if (log->leaves[i].rel != log->root)
+			table_close(log->leaves[i].rel, NoLock);
+	}
+	table_close(log->root, NoLock);
+	pfree(log);
+}
+
+char *
+dbopt_log_key_to_text(const DbOptLog *log, Datum key)
+{
+	Oid			output;
+	bool		is_varlena;
+
+	getTypeOutputInfo(log->key_type, &output, &is_varlena);
+	return OidOutputFunctionCall(output, key);
+}
+
+Datum
+dbopt_log_key_from_text(const DbOptLog *log, const char *text)
+{
+	Oid			input;
+	Oid			parameter;
+
+	getTypeInputInfo(log->key_type, &input, &parameter);
+	return OidInputFunctionCall(input, unconstify(char *, text), parameter,
+								-1);
+}
+
+Datum
+dbopt_log_key_copy(const DbOptLog *log, Datum key)
+{
+	return datumCopy(key, log->key_by_value, log->key_length);
+}
+
+Datum
+dbopt_log_event_row(const DbOptLog *log, const DbOptLogEvent *event)
+{
+	const DbOptLogLeaf *leaf = event->leaf;
+	HeapTuple	tuple;
+	bool		should_free;
+	Datum		row;
+
+	if (leaf->rel == log->root)
+		return ExecFetchSlotHeapTupleDatum(event->slot);
+	tuple = ExecFetchSlotHeapTuple(event->slot, false, &should_free);
+	if (leaf->to_root != NULL)
+		tuple = execute_attr_map_tuple(tuple, leaf->to_root);
+	row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(log->root));
+	if (leaf->to_root != NULL || should_free)
+		heap_freetuple(tuple);
+	return row;
+}

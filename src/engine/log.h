@@ -1,0 +1,98 @@
+/*
+ * log.h
+ *		An events table read as a log: the events of one type in the order of
+ *		(log_position, key).
+ *
+ * Reading is heap and index access alone, over the log index of the table or
+ * of each of its leaf partitions, merged.  No privilege is checked here.
+ */
+#ifndef DBOPT_LOG_H
+#define DBOPT_LOG_H
+
+#include "access/tupconvert.h"
+#include "executor/tuptable.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/*
+ * A place in the log.  With whole, everything at that position is meant, and
+ * key is not set.
+ */
+typedef struct DbOptPlace
+{
+	int64		position;
+	bool		whole;
+	Datum		key;
+} DbOptPlace;
+
+/* A table that holds events: the events table itself, or a leaf of it. */
+typedef struct DbOptLogLeaf
+{
+	Relation	rel;
+	Relation	index;
+	TupleConversionMap *to_root;	/* NULL: the same columns */
+} DbOptLogLeaf;
+
+typedef struct DbOptLog
+{
+	Relation	root;
+	Oid			key_type;
+	int16		key_length;
+	bool		key_by_value;
+	int			nleaves;
+	DbOptLogLeaf *leaves;
+} DbOptLog;
+
+typedef struct DbOptLogScan DbOptLogScan;
+
+/* An event that a scan has come to; valid until the scan's next step. */
+typedef struct DbOptLogEvent
+{
+	int64		position;
+	Datum		key;
+	const DbOptLogLeaf *leaf;
+	TupleTableSlot *slot;		/* NULL in a scan for keys */
+} DbOptLogEvent;
+
+/* What a scan reads. */
+typedef enum DbOptLogWhat
+{
+	DBOPT_LOG_KEYS,				/* places only, from the index where possible */
+	DBOPT_LOG_ROWS
+} DbOptLogWhat;
+
+/*
+ * Opens and locks (ACCESS SHARE) the table and its partitions.  NULL, with the
+ * reason in *problem, when the table, its stamp trigger or a log index is
+ * missing; dbopt_log_open() raises 55000 instead.
+ */
+extern DbOptLog *dbopt_log_open(Oid relid);
+extern DbOptLog *dbopt_log_try_open(Oid relid, char **problem);
+extern void dbopt_log_close(DbOptLog *log);
+
+/*
+ * The events of a type behind "from", up to and including "to" (NULL: to the
+ * end).  Two events in one place are an error (23505).
+ */
+extern DbOptLogScan *dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot,
+										  const char *event_type,
+										  const DbOptPlace *from,
+										  const DbOptPlace *to,
+										  DbOptLogWhat what);
+extern bool dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event);
+extern void dbopt_log_scan_end(DbOptLogScan *scan);
+
+/* The event types in the log, in order, as C strings. */
+extern List *dbopt_log_event_types(DbOptLog *log, Snapshot snapshot);
+
+/* Keys as text, as they are stored in our tables. */
+extern char *dbopt_log_key_to_text(const DbOptLog *log, Datum key);
+extern Datum dbopt_log_key_from_text(const DbOptLog *log, const char *text);
+extern Datum dbopt_log_key_copy(const DbOptLog *log, Datum key);
+
+/* The event as a row of the events table itself; palloc'd. */
+extern Datum dbopt_log_event_row(const DbOptLog *log,
+								 const DbOptLogEvent *event);
+
+#endif							/* DBOPT_LOG_H */

@@ -1,0 +1,345 @@
+/*
+ * log_scan.c
+ *		Walking a log: one type's events in the order of (log_position, key).
+ *
+ * Run by pool sessions and the scheduler, on a log that is open (log.c).  Each
+ * leaf has an index scan of its own; the scan's next event is the lowest of
+ * the leaves' present ones.
+ *
+ * A place behind a key inside a position takes two index scans: the rest of
+ * that position, then everything behind it.  That keeps both scans exact,
+ * where one over (log_position >= P) would walk a position of a million events
+ * from its start for every chunk of it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/nbtree.h"
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "access/visibilitymap.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "engine/log.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#define SCAN_KEYS 3
+
+/* Columns of the log index. */
+enum
+{
+	INDEX_EVENT_TYPE = 1,
+	INDEX_LOG_POSITION,
+	INDEX_KEY
+};
+
+typedef struct LeafScan
+{
+	const DbOptLogLeaf *leaf;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	Buffer		visibility;
+	bool		rest_of_position;	/* still inside from's position */
+	bool		at_event;		/* position and key are of an event that has
+								 * not been returned yet */
+	bool		at_end;
+	int64		position;
+	Datum		key;
+} LeafScan;
+
+struct DbOptLogScan
+{
+	DbOptLog   *log;
+	Datum		event_type;
+	DbOptPlace	from;
+	DbOptPlace	to;
+	bool		rows;
+	FmgrInfo   *compare;		/* of keys */
+	Oid			collation;
+	LeafScan   *returned;		/* whose event the caller has */
+	int			nleaves;
+	LeafScan	leaves[FLEXIBLE_ARRAY_MEMBER];
+};
+
+static int
+compare_keys(const DbOptLogScan *scan, Datum a, Datum b)
+{
+	return DatumGetInt32(FunctionCall2Coll(scan->compare, scan->collation,
+										   a, b));
+}
+
+/* The function of the key's "greater than" operator. */
+static RegProcedure
+key_greater_proc(Oid key_type)
+{
+	switch (key_type)
+	{
+		case UUIDOID:
+			return F_UUID_GT;
+		case INT8OID:
+			return F_INT8GT;
+		case INT4OID:
+			return F_INT4GT;
+		default:
+			return F_TEXT_GT;
+	}
+}
+
+/* Starts, or starts again, the index scan that the leaf's phase calls for. */
+static void
+leaf_rescan(DbOptLogScan *scan, LeafScan *leaf)
+{
+	ScanKeyData keys[SCAN_KEYS];
+	int64		limit = scan->to.position;
+
+	ScanKeyEntryInitialize(&keys[0], 0, INDEX_EVENT_TYPE,
+						   BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, scan->event_type);
+	if (leaf->rest_of_position)
+	{
+		ScanKeyInit(&keys[1], INDEX_LOG_POSITION, BTEqualStrategyNumber,
+					F_INT8EQ, Int64GetDatum(scan->from.position));
+		ScanKeyEntryInitialize(&keys[2], 0, INDEX_KEY,
+							   BTGreaterStrategyNumber, InvalidOid,
+							   scan->collation,
+							   key_greater_proc(scan->log->key_type),
+							   scan->from.key);
+	}
+	else
+	{
+		ScanKeyInit(&keys[1], INDEX_LOG_POSITION, BTGreaterStrategyNumber,
+					F_INT8GT, Int64GetDatum(scan->from.position));
+		ScanKeyInit(&keys[2], INDEX_LOG_POSITION, BTLessEqualStrategyNumber,
+					F_INT8LE, Int64GetDatum(limit));
+	}
+	index_rescan(leaf->scan, keys, SCAN_KEYS, NULL, 0);
+}
+
+/*
+ * The next visible entry of the leaf's index scan, from the index alone where
+ * the visibility map allows and no rows are wanted.
+ */
+static bool
+index_step(DbOptLogScan *scan, LeafScan *leaf)
+{
+	ItemPointer tid;
+
+	if (scan->rows)
+		return index_getnext_slot(leaf->scan, ForwardScanDirection,
+								  leaf->slot);
+	while ((tid = index_getnext_tid(leaf->scan, ForwardScanDirection)) != NULL)
+	{
+		if (VM_ALL_VISIBLE(leaf->leaf->rel, ItemPointerGetBlockNumber(tid),
+						   &leaf->visibility))
+			return true;
+		if (index_fetch_heap(leaf->scan, leaf->slot))
+			return true;
+	}
+	return false;
+}
+
+/* Is the leaf's present entry behind the end of what is wanted? */
+static bool
+is_past_end(const DbOptLogScan *scan, const LeafScan *leaf)
+{
+	if (leaf->position != scan->to.position || scan->to.whole)
+		return leaf->position > scan->to.position;
+	return compare_keys(scan, leaf->key, scan->to.key) > 0;
+}
+
+/* Brings a leaf to its next event, or to its end. */
+static void
+leaf_step(DbOptLogScan *scan, LeafScan *leaf)
+{
+	TupleDesc	desc = RelationGetDescr(leaf->leaf->index);
+	bool		isnull;
+
+	while (!index_step(scan, leaf))
+	{
+		if (!leaf->rest_of_position)
+		{
+			leaf->at_end = true;
+			return;
+		}
+		leaf->rest_of_position = false;
+		leaf_rescan(scan, leaf);
+	}
+	leaf->position = DatumGetInt64(index_getattr(leaf->scan->xs_itup,
+												 INDEX_LOG_POSITION, desc,
+												 &isnull));
+	leaf->key = index_getattr(leaf->scan->xs_itup, INDEX_KEY, desc, &isnull);
+	leaf->at_event = true;
+	if (is_past_end(scan, leaf))
+		leaf->at_end = true;
+}
+
+static void
+leaf_begin(DbOptLogScan *scan, LeafScan *leaf, const DbOptLogLeaf *of,
+		   Snapshot snapshot)
+{
+	leaf->leaf = of;
+	leaf->slot = table_slot_create(of->rel, NULL);
+	leaf->visibility = InvalidBuffer;
+	leaf->rest_of_position = !scan->from.whole;
+	leaf->scan = index_beginscan(of->rel, of->index, snapshot, SCAN_KEYS, 0);
+	leaf->scan->xs_want_itup = true;
+	leaf_rescan(scan, leaf);
+}
+
+DbOptLogScan *
+dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
+					 const DbOptPlace *from, const DbOptPlace *to,
+					 DbOptLogWhat what)
+{
+	DbOptLogScan *scan = palloc0(offsetof(DbOptLogScan, leaves) +
+								 sizeof(LeafScan) * log->nleaves);
+	DbOptPlace	end = {PG_INT64_MAX, true, (Datum) 0};
+
+	scan->log = log;
+	scan->event_type = CStringGetTextDatum(event_type);
+	scan->from = *from;
+	scan->to = to != NULL ? *to : end;
+	scan->rows = what == DBOPT_LOG_ROWS;
+	scan->nleaves = log->nleaves;
+	if (log->nleaves > 0)
+	{
+		Relation	index = log->leaves[0].index;
+
+		scan->compare = index_getprocinfo(index, INDEX_KEY, BTORDER_PROC);
+		scan->collation = index->rd_indcollation[INDEX_KEY - 1];
+	}
+	for (int i = 0; i < log->nleaves; i++)
+		leaf_begin(scan, &scan->leaves[i], &log->leaves[i], snapshot);
+	return scan;
+}
+
+static int
+compare_places(const DbOptLogScan *scan, const LeafScan *a, const LeafScan *b)
+{
+	if (a->position != b->position)
+		return a->position < b->position ? -1 : 1;
+	return compare_keys(scan, a->key, b->key);
+}
+
+static void
+raise_doubled(const DbOptLogScan *scan, const LeafScan *leaf)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("table \"%s\" has two events with the same key and log position",
+					RelationGetRelationName(scan->log->root)),
+			 errdetail("The key is %s.",
+					   dbopt_log_key_to_text(scan->log, leaf->key)),
+			 errhint("Delete one of the rows, or give it another key.")));
+}
+
+bool
+dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
+{
+	LeafScan   *lowest = NULL;
+
+	if (scan->returned != NULL)
+		scan->returned->at_event = false;
+	for (int i = 0; i < scan->nleaves; i++)
+	{
+		LeafScan   *leaf = &scan->leaves[i];
+		int			order;
+
+		if (!leaf->at_event && !leaf->at_end)
+			leaf_step(scan, leaf);
+		if (leaf->at_end)
+			continue;
+		order = lowest == NULL ? -1 : compare_places(scan, leaf, lowest);
+		if (order == 0)
+			raise_doubled(scan, leaf);
+		if (order < 0)
+			lowest = leaf;
+	}
+	scan->returned = lowest;
+	if (lowest == NULL)
+		return false;
+	event->position = lowest->position;
+	event->key = lowest->key;
+	event->leaf = lowest->leaf;
+	event->slot = scan->rows ? lowest->slot : NULL;
+	return true;
+}
+
+void
+dbopt_log_scan_end(DbOptLogScan *scan)
+{
+	for (int i = 0; i < scan->nleaves; i++)
+	{
+		LeafScan   *leaf = &scan->leaves[i];
+
+		index_endscan(leaf->scan);
+		ExecDropSingleTupleTableSlot(leaf->slot);
+		if (BufferIsValid(leaf->visibility))
+			ReleaseBuffer(leaf->visibility);
+	}
+	pfree(DatumGetPointer(scan->event_type));
+	pfree(scan);
+}
+
+/* The lowest type behind "after" (NULL: the lowest) in a leaf; NULL: none. */
+static char *
+next_event_type(const DbOptLogLeaf *leaf, Snapshot snapshot, const char *after)
+{
+	IndexScanDesc scan = index_beginscan(leaf->rel, leaf->index, snapshot,
+										 after ? 1 : 0, 0);
+	TupleTableSlot *slot = table_slot_create(leaf->rel, NULL);
+	ScanKeyData key;
+	char	   *type = NULL;
+
+	if (after != NULL)
+		ScanKeyEntryInitialize(&key, 0, INDEX_EVENT_TYPE,
+							   BTGreaterStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXT_GT,
+							   CStringGetTextDatum(after));
+	scan->xs_want_itup = true;
+	index_rescan(scan, &key, after ? 1 : 0, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		Datum		value = index_getattr(scan->xs_itup, INDEX_EVENT_TYPE,
+										  RelationGetDescr(leaf->index),
+										  &isnull);
+
+		if (!isnull)
+			type = TextDatumGetCString(value);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return type;
+}
+
+/* Skip scan: one index descent a type and leaf. */
+List *
+dbopt_log_event_types(DbOptLog *log, Snapshot snapshot)
+{
+	List	   *types = NIL;
+	char	   *last = NULL;
+
+	for (;;)
+	{
+		char	   *lowest = NULL;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < log->nleaves; i++)
+		{
+			char	   *type = next_event_type(&log->leaves[i], snapshot, last);
+
+			if (type != NULL && (lowest == NULL || strcmp(type, lowest) < 0))
+				lowest = type;
+		}
+		if (lowest == NULL)
+			return types;
+		types = lappend(types, lowest);
+		last = lowest;
+	}
+}
