@@ -122,14 +122,14 @@ CREATE TABLE @extschema@.dbopt_chunk (
 	to_position bigint NOT NULL,
 	to_key text COLLATE "C",
 	exclude bigint[] NOT NULL,
-	event_keys text[],
+	positions bigint[],
 	events integer NOT NULL,
 	attempts integer NOT NULL DEFAULT 0,
 	handed_out_at timestamptz NOT NULL,
 	PRIMARY KEY (cursor_id, seq)
 );
 COMMENT ON TABLE @extschema@.dbopt_chunk IS
-	'parts of the log that are handed out and not settled: above (from_position, from_key), up to and including (to_position, to_key), without the positions in exclude; a NULL key stands for all of its position';
+	'parts of the log that are handed out and not settled: above (from_position, from_key), up to and including (to_position, to_key), without the positions in exclude, or with positions only those; a NULL key stands for all of its position';
 
 CREATE TABLE @extschema@.dbopt_retry_queue (
 	handler_id integer NOT NULL,

@@ -47,6 +47,7 @@ static struct
 	Oid			tables[DBOPT_TABLES];
 	Oid			indexes[DBOPT_TABLES];
 	Oid			retry_due_index;
+	Oid			cursor_sequence;
 	Oid			stamp;
 }			known;
 
@@ -140,6 +141,17 @@ dbopt_retry_due_index_oid(void)
 		known.retry_due_index = get_relname_relid("dbopt_retry_queue_due",
 												  schema);
 	return known.retry_due_index;
+}
+
+Oid
+dbopt_cursor_sequence_oid(void)
+{
+	Oid			schema = dbopt_schema_oid();
+
+	if (!OidIsValid(known.cursor_sequence) && OidIsValid(schema))
+		known.cursor_sequence = get_relname_relid("dbopt_cursor_cursor_id_seq",
+												  schema);
+	return known.cursor_sequence;
 }
 
 Oid

@@ -137,7 +137,7 @@ enum
 	Anum_chunk_to_position,
 	Anum_chunk_to_key,
 	Anum_chunk_exclude,
-	Anum_chunk_event_keys,
+	Anum_chunk_positions,
 	Anum_chunk_events,
 	Anum_chunk_attempts,
 	Anum_chunk_handed_out_at,
@@ -178,6 +178,7 @@ extern Oid	dbopt_schema_oid(void);
 extern Oid	dbopt_table_oid(DbOptTable table);
 extern Oid	dbopt_table_index_oid(DbOptTable table);	/* its primary key */
 extern Oid	dbopt_retry_due_index_oid(void);
+extern Oid	dbopt_cursor_sequence_oid(void);
 extern Oid	dbopt_stamp_oid(void);
 
 /* Is this one of our tables, or does the message mean every table? */

@@ -1,13 +1,17 @@
 /*
  * cursor.h
- *		Cursors over the log: discovery, and what the scheduler needs to know
- *		at its start.  Handing out stands in handout.h.
+ *		Cursors over the log: which there are, and where each one stands.
+ *
+ * A cursor is never updated: whoever moves it holds its lock, inserts the next
+ * version and deletes the previous one.
  */
 #ifndef DBOPT_CURSOR_H
 #define DBOPT_CURSOR_H
 
 #include "datatype/timestamp.h"
 #include "engine/config.h"
+#include "engine/log.h"
+#include "storage/itemptr.h"
 
 typedef struct DbOptCursor
 {
@@ -16,6 +20,23 @@ typedef struct DbOptCursor
 	int32		handler_id;		/* 0: shared, on a mark_processed source */
 	char	   *event_type;
 } DbOptCursor;
+
+/*
+ * Where a cursor stands: everything up to and including "last" is handed out,
+ * but for the positions in holes (ascending).  A hole that is being handed out
+ * in pieces is handed out up to and including "partial"; it is in holes still.
+ */
+typedef struct DbOptVersion
+{
+	int32		cursor_id;
+	int64		seq;
+	ItemPointerData tid;
+	DbOptPlace	last;
+	int			nholes;
+	int64	   *holes;
+	bool		has_partial;
+	DbOptPlace	partial;
+} DbOptVersion;
 
 typedef struct DbOptChunkId
 {
@@ -32,6 +53,28 @@ extern int	dbopt_cursors_discover(const DbOptConfig *config,
 /* All cursors, as DbOptCursor *. */
 extern List *dbopt_cursors_load(void);
 extern DbOptCursor *dbopt_cursor_load(int32 cursor_id);
+
+/*
+ * Makes the caller the only one to move the cursor until its transaction ends.
+ * To be taken after the events table's lock and before the snapshot that the
+ * version and the log are read with.  (A lock of the lock manager, not a row
+ * lock: a look that finds nothing then needs no transaction id and writes
+ * nothing.)
+ */
+extern void dbopt_cursor_lock(int32 cursor_id);
+
+/* The version that the snapshot sees; false: the cursor is gone. */
+extern bool dbopt_version_read(const DbOptLog *log, int32 cursor_id,
+							   Snapshot snapshot, DbOptVersion *version);
+extern void dbopt_version_replace(const DbOptLog *log,
+								  const DbOptVersion *previous,
+								  const DbOptVersion *next);
+
+/* Keys of places as our tables have them: text, NULL for a whole position. */
+extern Datum dbopt_place_key(const DbOptLog *log, const DbOptPlace *place,
+							 bool *isnull);
+extern DbOptPlace dbopt_place_from(const DbOptLog *log, Datum position,
+								   Datum key, bool key_is_null);
 
 /* All chunks that are handed out and not settled, as DbOptChunkId *. */
 extern List *dbopt_chunks_load(void);

@@ -1,0 +1,327 @@
+/*
+ * cursor.c
+ *		Cursors: discovery, and their versions.
+ *
+ * Discovery and the lists are run by the scheduler, versions are read and
+ * replaced by pool sessions and by backends that replay.  The order of locks
+ * is: events table, cursor; then the snapshot.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "commands/sequence.h"
+#include "engine/catalog.h"
+#include "engine/cursor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static DbOptCursor *
+cursor_from_tuple(HeapTuple tuple, TupleDesc desc)
+{
+	Datum		values[Natts_cursor];
+	bool		nulls[Natts_cursor];
+	DbOptCursor *cursor = palloc(sizeof(DbOptCursor));
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	cursor->cursor_id = DatumGetInt32(values[Anum_cursor_id - 1]);
+	cursor->source_id = DatumGetInt32(values[Anum_cursor_source_id - 1]);
+	cursor->handler_id = DatumGetInt32(values[Anum_cursor_handler_id - 1]);
+	cursor->event_type = TextDatumGetCString(values[Anum_cursor_event_type - 1]);
+	return cursor;
+}
+
+List *
+dbopt_cursors_load(void)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR, AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
+										  NULL);
+	List	   *cursors = NIL;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		cursors = lappend(cursors,
+						  cursor_from_tuple(tuple, RelationGetDescr(rel)));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return cursors;
+}
+
+/* NULL: there is no such cursor any more. */
+DbOptCursor *
+dbopt_cursor_load(int32 cursor_id)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR, AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	DbOptCursor *cursor = NULL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(cursor_id));
+	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CURSOR), true,
+							  snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		cursor = cursor_from_tuple(tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return cursor;
+}
+
+Datum
+dbopt_place_key(const DbOptLog *log, const DbOptPlace *place, bool *isnull)
+{
+	*isnull = place->whole;
+	return place->whole ? (Datum) 0 :
+		CStringGetTextDatum(dbopt_log_key_to_text(log, place->key));
+}
+
+DbOptPlace
+dbopt_place_from(const DbOptLog *log, Datum position, Datum key, bool key_is_null)
+{
+	DbOptPlace	place = {DatumGetInt64(position), key_is_null, (Datum) 0};
+
+	if (!key_is_null)
+		place.key = dbopt_log_key_from_text(log, TextDatumGetCString(key));
+	return place;
+}
+
+static void
+version_insert(Relation rel, const DbOptLog *log, const DbOptVersion *version)
+{
+	Datum		values[Natts_version] = {0};
+	bool		nulls[Natts_version] = {0};
+	HeapTuple	tuple;
+
+	values[Anum_version_cursor_id - 1] = Int32GetDatum(version->cursor_id);
+	values[Anum_version_seq - 1] = Int64GetDatum(version->seq);
+	values[Anum_version_last_position - 1] =
+		Int64GetDatum(version->last.position);
+	values[Anum_version_last_key - 1] =
+		dbopt_place_key(log, &version->last, &nulls[Anum_version_last_key - 1]);
+	values[Anum_version_holes - 1] =
+		dbopt_positions_to_array(version->holes, version->nholes);
+	nulls[Anum_version_hole_position - 1] = !version->has_partial;
+	nulls[Anum_version_hole_key - 1] = true;
+	if (version->has_partial)
+	{
+		values[Anum_version_hole_position - 1] =
+			Int64GetDatum(version->partial.position);
+		values[Anum_version_hole_key - 1] =
+			dbopt_place_key(log, &version->partial,
+					  &nulls[Anum_version_hole_key - 1]);
+	}
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+}
+
+void
+dbopt_version_replace(const DbOptLog *log, const DbOptVersion *previous,
+					  const DbOptVersion *next)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR_VERSION, RowExclusiveLock);
+
+	Assert(next->seq == previous->seq + 1);
+	CatalogTupleDelete(rel, unconstify(ItemPointerData *, &previous->tid));
+	version_insert(rel, log, next);
+	table_close(rel, NoLock);
+}
+
+static void
+version_from_tuple(const DbOptLog *log, HeapTuple tuple, TupleDesc desc,
+				   DbOptVersion *version)
+{
+	Datum		values[Natts_version];
+	bool		nulls[Natts_version];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	version->cursor_id = DatumGetInt32(values[Anum_version_cursor_id - 1]);
+	version->seq = DatumGetInt64(values[Anum_version_seq - 1]);
+	version->tid = tuple->t_self;
+	version->last = dbopt_place_from(log, values[Anum_version_last_position - 1],
+							   values[Anum_version_last_key - 1],
+							   nulls[Anum_version_last_key - 1]);
+	version->nholes =
+		dbopt_positions_from_array(values[Anum_version_holes - 1],
+								   &version->holes);
+	version->has_partial = !nulls[Anum_version_hole_position - 1];
+	if (version->has_partial)
+		version->partial =
+			dbopt_place_from(log, values[Anum_version_hole_position - 1],
+					   values[Anum_version_hole_key - 1],
+					   nulls[Anum_version_hole_key - 1]);
+}
+
+/*
+ * Reads from the highest seq down: under a horizon held back by a long
+ * transaction, dead versions pile up in front of the live one.
+ */
+bool
+dbopt_version_read(const DbOptLog *log, int32 cursor_id, Snapshot snapshot,
+				   DbOptVersion *version)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR_VERSION, AccessShareLock);
+	Relation	index =
+		index_open(dbopt_table_index_oid(DBOPT_CURSOR_VERSION),
+				   AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_version_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(cursor_id));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		version_from_tuple(log, tuple, RelationGetDescr(rel), version);
+	systable_endscan_ordered(scan);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return found;
+}
+
+void
+dbopt_cursor_lock(int32 cursor_id)
+{
+	LockDatabaseObject(dbopt_table_oid(DBOPT_CURSOR), cursor_id, 0,
+					   ExclusiveLock);
+}
+
+/* Where a cursor starts that its handler meets now. */
+static void
+version_start(const DbOptHandler *handler, int32 cursor_id,
+			  DbOptVersion *version)
+{
+	memset(version, 0, sizeof(*version));
+	version->cursor_id = cursor_id;
+	version->seq = 1;
+	version->last.position = handler->start_position;
+	version->last.whole = true;
+	version->holes = handler->start_holes;
+	version->nholes = handler->nstart_holes;
+}
+
+static void
+cursor_insert(const DbOptLog *log, const DbOptSource *source,
+			  const DbOptHandler *handler, const char *event_type)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR, RowExclusiveLock);
+	Relation	versions = dbopt_table_open(DBOPT_CURSOR_VERSION,
+											RowExclusiveLock);
+	int32		cursor_id = nextval_internal(dbopt_cursor_sequence_oid(),
+											 false);
+	Datum		values[Natts_cursor];
+	bool		nulls[Natts_cursor] = {0};
+	DbOptVersion version;
+
+	values[Anum_cursor_id - 1] = Int32GetDatum(cursor_id);
+	values[Anum_cursor_source_id - 1] = Int32GetDatum(source->source_id);
+	values[Anum_cursor_handler_id - 1] =
+		Int32GetDatum(source->mark_processed ? 0 : handler->handler_id);
+	values[Anum_cursor_event_type - 1] = CStringGetTextDatum(event_type);
+	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
+											nulls));
+	version_start(handler, cursor_id, &version);
+	version_insert(versions, log, &version);
+	table_close(versions, NoLock);
+	table_close(rel, NoLock);
+}
+
+static bool
+cursor_exists(const List *cursors, const DbOptSource *source,
+			  int32 handler_id, const char *event_type)
+{
+	ListCell   *cell;
+
+	foreach(cell, cursors)
+	{
+		DbOptCursor *cursor = lfirst(cell);
+
+		if (cursor->source_id == source->source_id &&
+			cursor->handler_id == handler_id &&
+			strcmp(cursor->event_type, event_type) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The cursors that one event type calls for and that are not there: on a
+ * mark_processed source one that all handlers share, else one a handler.
+ */
+static int
+discover_type(const DbOptConfig *config, const DbOptSource *source,
+			  const DbOptLog *log, const List *cursors, const char *event_type)
+{
+	int			created = 0;
+	ListCell   *cell;
+
+	if (source->mark_processed)
+	{
+		DbOptHandler *handler = dbopt_config_most_specific(config, source,
+														   event_type);
+
+		if (handler == NULL || cursor_exists(cursors, source, 0, event_type))
+			return 0;
+		cursor_insert(log, source, handler, event_type);
+		return 1;
+	}
+	foreach(cell, config->handlers)
+	{
+		DbOptHandler *handler = lfirst(cell);
+
+		if (handler->source != source ||
+			dbopt_pattern_match(handler->event_type, event_type) < 0 ||
+			cursor_exists(cursors, source, handler->handler_id, event_type))
+			continue;
+		cursor_insert(log, source, handler, event_type);
+		created++;
+	}
+	return created;
+}
+
+/*
+ * Returns how many cursors were created.  A source that cannot be read at
+ * present has none to discover.
+ */
+int
+dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source)
+{
+	char	   *problem;
+	DbOptLog   *log = dbopt_log_try_open(source->relid, &problem);
+	Snapshot	snapshot;
+	List	   *types,
+			   *cursors;
+	ListCell   *cell;
+	int			created = 0;
+
+	if (log == NULL)
+		return 0;
+	snapshot = dbopt_snapshot_new();
+	types = dbopt_log_event_types(log, snapshot);
+	UnregisterSnapshot(snapshot);
+	cursors = dbopt_cursors_load();
+	foreach(cell, types)
+	{
+		CHECK_FOR_INTERRUPTS();
+		created += discover_type(config, source, log, cursors, lfirst(cell));
+	}
+	dbopt_log_close(log);
+	return created;
+}
