@@ -30,6 +30,12 @@ static const DbOptTable config_tables[] = {
 	DBOPT_HANDLER
 };
 
+/*
+ * Their OIDs, kept apart from what the catalogue code knows: that has
+ * forgotten them by the time our callback runs.
+ */
+static Oid	watched[lengthof(config_tables)];
+
 static MemoryContext config_context = NULL;
 static DbOptConfig *current = NULL;
 static bool valid = false;
@@ -54,7 +60,7 @@ static void
 invalidate_on_change(Datum arg, Oid relid)
 {
 	for (int i = 0; i < lengthof(config_tables); i++)
-		if (dbopt_table_is(relid, config_tables[i]))
+		if (!OidIsValid(relid) || relid == watched[i])
 		{
 			valid = false;
 			position_offset_valid = false;
@@ -283,12 +289,15 @@ config_read(void)
 	return config;
 }
 
+/* Makes sure to hear of changes; to be called before reading. */
 static void
-callback_register(void)
+watch(void)
 {
 	if (!callback_registered)
 		CacheRegisterRelcacheCallback(invalidate_on_change, (Datum) 0);
 	callback_registered = true;
+	for (int i = 0; i < lengthof(config_tables); i++)
+		watched[i] = dbopt_table_oid(config_tables[i]);
 }
 
 /* Drops a configuration that has been replaced, or keeps it while held. */
@@ -330,15 +339,17 @@ dbopt_position_offset(void)
 {
 	DbOptConfig config = {0};
 	Snapshot	snapshot;
+	uint64		before;
 
 	if (position_offset_valid)
 		return position_offset;
-	callback_register();
-	position_offset_valid = true;	/* an invalidation makes it false */
+	watch();
+	before = generation;
 	snapshot = dbopt_snapshot_new();
 	read_table(&config, snapshot, DBOPT_DATABASE, read_database);
 	UnregisterSnapshot(snapshot);
 	position_offset = config.position_offset;
+	position_offset_valid = generation == before;
 	return position_offset;
 }
 
@@ -347,8 +358,7 @@ dbopt_config_get(void)
 {
 	MemoryContext context,
 				previous;
-
-	callback_register();
+	uint64		before;
 
 	/* Hear of changes that have committed by now. */
 	AcceptInvalidationMessages();
@@ -358,14 +368,16 @@ dbopt_config_get(void)
 	context = AllocSetContextCreate(CacheMemoryContext, "dbopt config",
 									ALLOCSET_SMALL_SIZES);
 	previous = MemoryContextSwitchTo(context);
-	valid = true;				/* an invalidation meanwhile makes it false */
+	watch();
+	before = generation;
 	current = config_read();
 	MemoryContextSwitchTo(previous);
 	if (config_context != NULL)
 		config_retire(config_context);
 	config_context = context;
-	if (!current->installed)
-		valid = false;			/* nothing would tell of its creation */
+
+	/* Nothing would tell of the extension's creation. */
+	valid = current->installed && generation == before;
 	return current;
 }
 
