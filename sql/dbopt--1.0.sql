@@ -175,6 +175,173 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_retry_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_dead_letter', '');
 
 --
+-- Retry policies
+--
+
+COMMENT ON TABLE @extschema@.dbopt_retry_policy IS
+	'how failed events are retried; edit shipped rows or add your own, changes count at once. The delay after attempt n is min(base_delay * multiplier^(n-1), max_delay), spread by the jitter';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.name IS
+	'what handlers name it by';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.max_attempts IS
+	'attempts until an event is given up, the first try included; at least 1';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.base_delay IS
+	'delay before the second attempt, before jitter; 0 or more, without months';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.max_delay IS
+	'limit of every delay, jitter included; 0 or more, without months';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.multiplier IS
+	'factor from one delay to the next; at least 1';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.jitter IS
+	'how a random number u from 0 to 1 spreads a delay d: none d, proportional d*(0.5+u), equal d/2+u*d/2, full u*d';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.adaptive IS
+	'whether delays grow with the handler''s recent failure rate r, to d/(1-r), ten-fold at most';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.retry_unknown IS
+	'whether an error that no row of dbopt_retryable_error speaks of is retried';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.failure_threshold IS
+	'retryable failures in a row that open the circuit breaker; at least 1';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.reset_timeout IS
+	'how long the circuit breaker stays open before it lets a trial through; more than 0, without months';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.half_open_trials IS
+	'events that a half-open circuit breaker lets through; at least 1';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.shipped IS
+	'whether the row came with the extension; it cannot be deleted or renamed then';
+COMMENT ON COLUMN @extschema@.dbopt_retry_policy.edited IS
+	'whether a shipped row has been changed; such a row is dumped, and takes the shipped one''s place when restored';
+
+ALTER TABLE @extschema@.dbopt_retryable_error
+	ADD CONSTRAINT dbopt_retryable_error_policy_fkey FOREIGN KEY (policy)
+	REFERENCES @extschema@.dbopt_retry_policy ON UPDATE CASCADE ON DELETE CASCADE;
+CREATE UNIQUE INDEX dbopt_retryable_error_identity
+	ON @extschema@.dbopt_retryable_error (policy, sqlstate, pg_catalog.lower(pattern COLLATE "C"))
+	NULLS NOT DISTINCT;
+COMMENT ON TABLE @extschema@.dbopt_retryable_error IS
+	'which errors are worth another attempt; edit shipped rows or add your own, changes count at once. The most specific row decides: SQLSTATE, then class, then pattern (a longer one first), then the policy''s retry_unknown; between equals one of the policy itself, then one that says no';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.policy IS
+	'the retry policy it is for; NULL: all of them';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.sqlstate IS
+	'a SQLSTATE of five characters, or a class of two, in upper case; NULL: any';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.pattern IS
+	'looked for anywhere in the message, ASCII letters without regard to case; NULL: any message';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.retryable IS
+	'whether such an error is retried';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.shipped IS
+	'whether the row came with the extension; it cannot be deleted then, and only retryable can be changed';
+COMMENT ON COLUMN @extschema@.dbopt_retryable_error.edited IS
+	'whether a shipped row has been changed; such a row is dumped, and takes the shipped one''s place when restored';
+
+GRANT SELECT ON @extschema@.dbopt_retry_policy, @extschema@.dbopt_retryable_error TO PUBLIC;
+
+CREATE FUNCTION @extschema@.dbopt_policy_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_policy_guard' LANGUAGE C;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_policy_guard() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.dbopt_policy_guard() IS
+	'row trigger of dbopt_retry_policy: checks values (23514), keeps shipped rows (23001) and policies in use (2BP01), and makes changes count at once';
+
+CREATE FUNCTION @extschema@.dbopt_rule_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_rule_guard' LANGUAGE C;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_rule_guard() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.dbopt_rule_guard() IS
+	'row trigger of dbopt_retryable_error: checks values (23514, 23503), keeps shipped rows (23001), and makes changes count at once';
+
+CREATE FUNCTION @extschema@.dbopt_truncate_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_truncate_guard' LANGUAGE C;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_truncate_guard() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.dbopt_truncate_guard() IS
+	'statement trigger of the tables with shipped rows: refuses TRUNCATE (23001)';
+
+CREATE TRIGGER dbopt_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.dbopt_retry_policy
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.dbopt_policy_guard();
+CREATE TRIGGER dbopt_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.dbopt_retryable_error
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.dbopt_rule_guard();
+CREATE TRIGGER dbopt_guard_truncate BEFORE TRUNCATE ON @extschema@.dbopt_retry_policy
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.dbopt_truncate_guard();
+CREATE TRIGGER dbopt_guard_truncate BEFORE TRUNCATE ON @extschema@.dbopt_retryable_error
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.dbopt_truncate_guard();
+ALTER TABLE @extschema@.dbopt_retry_policy ENABLE ALWAYS TRIGGER dbopt_guard;
+ALTER TABLE @extschema@.dbopt_retryable_error ENABLE ALWAYS TRIGGER dbopt_guard;
+ALTER TABLE @extschema@.dbopt_retry_policy ENABLE ALWAYS TRIGGER dbopt_guard_truncate;
+ALTER TABLE @extschema@.dbopt_retryable_error ENABLE ALWAYS TRIGGER dbopt_guard_truncate;
+
+INSERT INTO @extschema@.dbopt_retry_policy
+	(name, max_attempts, base_delay, max_delay, multiplier, jitter,
+	 retry_unknown, failure_threshold, reset_timeout, half_open_trials, shipped)
+VALUES
+	('default', 5, '1 s', '30 s', 2, 'proportional', false, 5, '30 s', 1, true),
+	('database', 3, '500 ms', '5 s', 2, 'proportional', false, 5, '30 s', 1, true),
+	('transaction', 5, '100 ms', '2 s', 2, 'proportional', false, 5, '30 s', 1, true),
+	('event', 5, '1 s', '30 s', 2, 'full', true, 5, '30 s', 1, true);
+
+INSERT INTO @extschema@.dbopt_retryable_error (sqlstate, retryable, shipped)
+VALUES
+	('08', true, true),		-- connection exception
+	('53', true, true),		-- insufficient resources
+	('57P01', true, true),	-- admin shutdown
+	('57P02', true, true),	-- crash shutdown
+	('57P03', true, true),	-- cannot connect now
+	('57P05', true, true),	-- idle session timeout
+	('55P03', true, true),	-- lock not available
+	('40001', true, true),	-- serialization failure
+	('40P01', true, true),	-- deadlock detected
+	('40003', true, true),	-- statement completion unknown
+	('57014', true, true);	-- query canceled
+
+INSERT INTO @extschema@.dbopt_retryable_error (pattern, retryable, shipped)
+VALUES
+	('connection timeout', true, true),
+	('connection refused', true, true),
+	('connection lost', true, true),
+	('connection reset', true, true),
+	('timeout expired', true, true),
+	('timeout', true, true),
+	('timed out', true, true),
+	('database is locked', true, true),
+	('too many connections', true, true),
+	('connection pool exhausted', true, true),
+	('ECONNRESET', true, true),
+	('ECONNREFUSED', true, true),
+	('ETIMEDOUT', true, true),
+	('ENOTFOUND', true, true),
+	('EHOSTUNREACH', true, true),
+	('ENETUNREACH', true, true),
+	('EPIPE', true, true),
+	('EAI_AGAIN', true, true);
+
+INSERT INTO @extschema@.dbopt_retryable_error (policy, pattern, retryable, shipped)
+VALUES
+	('database', 'terminating connection due to administrator command', true, true),
+	('database', 'server closed the connection unexpectedly', true, true),
+	('database', 'no connection to the server', true, true),
+	('database', 'could not connect to server', true, true),
+	('transaction', 'could not serialize access', true, true),
+	('transaction', 'deadlock detected', true, true),
+	('transaction', 'tuple concurrently updated', true, true),
+	('transaction', 'serialization failure', true, true),
+	('transaction', 'concurrent update', true, true),
+	('transaction', 'lock timeout', true, true);
+
+INSERT INTO @extschema@.dbopt_retryable_error (policy, sqlstate, retryable, shipped)
+VALUES
+	('event', '22', false, true),	-- data exception
+	('event', '23', false, true),	-- integrity constraint violation
+	('event', '42', false, true),	-- syntax error or access rule violation
+	('event', '0A', false, true);	-- feature not supported
+
+CREATE FUNCTION @extschema@.dbopt_retry_delay(attempt integer,
+		policy text DEFAULT 'default', random float8 DEFAULT NULL)
+	RETURNS interval
+	AS 'MODULE_PATHNAME', 'dbopt_retry_delay'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_retry_delay(integer, text, float8) IS
+	'delay after a failed attempt (1: the first try) by the policy, without its adaptive part; from 1 ms to max_delay. random: at least 0 and less than 1, NULL: drawn. Errors: 22023 attempt or random out of range, 22004 attempt or policy is NULL, 42704 no such policy';
+
+CREATE FUNCTION @extschema@.dbopt_is_retryable(sqlstate text,
+		message text DEFAULT '', policy text DEFAULT 'default')
+	RETURNS boolean
+	AS 'MODULE_PATHNAME', 'dbopt_is_retryable'
+	LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_is_retryable(text, text, text) IS
+	'whether the policy retries an error; message NULL: no message. Errors: 22023 not a SQLSTATE, 22004 sqlstate or policy is NULL, 42704 no such policy';
+
+--
 -- The log
 --
 

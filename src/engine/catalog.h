@@ -77,6 +77,8 @@ enum
 	Anum_error_sqlstate,
 	Anum_error_pattern,
 	Anum_error_retryable,
+	Anum_error_shipped,
+	Anum_error_edited,
 	Natts_error = 6
 };
 
