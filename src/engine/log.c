@@ -117,6 +117,7 @@ leaf_open(DbOptLog *log, Relation rel,
 		return false;
 	}
 	leaf->rel = rel;
+	leaf->processed = get_attnum(RelationGetRelid(rel), "processed");
 	leaf->to_root = rel == log->root ? NULL :
 		convert_tuples_by_name(RelationGetDescr(rel),
 							   RelationGetDescr(log->root));

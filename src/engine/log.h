@@ -32,6 +32,7 @@ typedef struct DbOptLogLeaf
 	Relation	rel;
 	Relation	index;
 	TupleConversionMap *to_root;	/* NULL: the same columns */
+	AttrNumber	processed;		/* the column of that name, 0: none */
 } DbOptLogLeaf;
 
 typedef struct DbOptLog
@@ -40,6 +41,8 @@ typedef struct DbOptLog
 	Oid			key_type;
 	int16		key_length;
 	bool		key_by_value;
+	bool		unprocessed_only;	/* scans pass over processed events; set
+									 * by who has opened it */
 	int			nleaves;
 	DbOptLogLeaf *leaves;
 } DbOptLog;

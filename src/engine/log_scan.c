@@ -152,6 +152,19 @@ is_past_end(const DbOptLogScan *scan, const LeafScan *leaf)
 	return compare_keys(scan, leaf->key, scan->to.key) > 0;
 }
 
+/* Is the leaf's present row one that the scan passes over? */
+static bool
+is_passed_over(const DbOptLogScan *scan, const LeafScan *leaf)
+{
+	bool		isnull;
+	Datum		processed;
+
+	if (!scan->log->unprocessed_only || leaf->leaf->processed <= 0)
+		return false;
+	processed = slot_getattr(leaf->slot, leaf->leaf->processed, &isnull);
+	return !isnull && DatumGetBool(processed);
+}
+
 /* Brings a leaf to its next event, or to its end. */
 static void
 leaf_step(DbOptLogScan *scan, LeafScan *leaf)
@@ -159,8 +172,14 @@ leaf_step(DbOptLogScan *scan, LeafScan *leaf)
 	TupleDesc	desc = RelationGetDescr(leaf->leaf->index);
 	bool		isnull;
 
-	while (!index_step(scan, leaf))
+	for (;;)
 	{
+		if (index_step(scan, leaf))
+		{
+			if (is_passed_over(scan, leaf))
+				continue;
+			break;
+		}
 		if (!leaf->rest_of_position)
 		{
 			leaf->at_end = true;
@@ -204,7 +223,7 @@ dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 	scan->event_type = CStringGetTextDatum(event_type);
 	scan->from = *from;
 	scan->to = to != NULL ? *to : end;
-	scan->rows = what == DBOPT_LOG_ROWS;
+	scan->rows = what == DBOPT_LOG_ROWS || log->unprocessed_only;
 	scan->nleaves = log->nleaves;
 	if (log->nleaves > 0)
 	{

@@ -1,0 +1,172 @@
+/*
+ * exec.c
+ *		Running what may fail: transactions, subtransactions and the handler's
+ *		timer.  The only place that catches errors.
+ *
+ * Run by pool sessions.  A terminated session leaves by FATAL, which passes no
+ * handler here; a cancelled statement is an error as any other, so that a
+ * handler cannot stop its session by cancelling itself.
+ *
+ * statement_timeout is armed only for statements of clients, hence a timer of
+ * our own.  It fires again and again, for a handler that swallows the cancel.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "engine/exec.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+/* How long after a cancel that was swallowed the next one follows, ms. */
+#define CANCEL_AGAIN_MS 100
+
+static TimeoutId timer = MAX_TIMEOUTS;	/* MAX_TIMEOUTS: not registered */
+static volatile sig_atomic_t timer_fired = false;
+
+/* In a signal handler: cancels what runs. */
+static void
+cancel_at_timeout(void)
+{
+	timer_fired = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+static void
+timer_start(int64 timeout)
+{
+	TimestampTz end;
+
+	if (timeout <= 0)
+		return;
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, cancel_at_timeout);
+	timer_fired = false;
+	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									  (timeout + 999) / 1000);
+	enable_timeout_every(timer, end, CANCEL_AGAIN_MS);
+}
+
+/* Stops the timer.  A cancel of its own that nobody has seen is taken back. */
+static bool
+timer_stop(int64 timeout)
+{
+	if (timeout <= 0)
+		return false;
+	disable_timeout(timer, false);
+	if (timer_fired)
+		QueryCancelPending = false;
+	return timer_fired;
+}
+
+static void
+failure_from_error(DbOptFailure *failure)
+{
+	ErrorData  *error = CopyErrorData();
+
+	FlushErrorState();
+	memset(failure, 0, sizeof(*failure));
+	strlcpy(failure->sqlstate, unpack_sql_state(error->sqlerrcode),
+			sizeof(failure->sqlstate));
+	failure->message = pstrdup(error->message ? error->message : "");
+	failure->detail = error->detail ? pstrdup(error->detail) : NULL;
+	failure->hint = error->hint ? pstrdup(error->hint) : NULL;
+	FreeErrorData(error);
+}
+
+void
+dbopt_exec_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	XactDeferrable = false;
+}
+
+bool
+dbopt_exec_commit(DbOptFailure *failure)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool committed = false;
+
+	PG_TRY();
+	{
+		CommitTransactionCommand();
+		committed = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		failure_from_error(failure);
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return committed;
+}
+
+bool
+dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
+			   DbOptFailure *failure)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool succeeded = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		timer_start(timeout);
+		function(arg);
+		(void) timer_stop(timeout);
+		PopActiveSnapshot();
+		ReleaseCurrentSubTransaction();
+		succeeded = true;
+	}
+	PG_CATCH();
+	{
+		bool		timed_out = timer_stop(timeout);
+
+		MemoryContextSwitchTo(context);
+		failure_from_error(failure);
+		failure->timed_out = timed_out &&
+			strcmp(failure->sqlstate, "57014") == 0;
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	CHECK_FOR_INTERRUPTS();
+	return succeeded;
+}
+
+bool
+dbopt_exec_guard(DbOptExecFunction function, void *arg, DbOptFailure *failure)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool succeeded = false;
+
+	PG_TRY();
+	{
+		function(arg);
+		succeeded = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		failure_from_error(failure);
+		if (IsTransactionOrTransactionBlock())
+			AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return succeeded;
+}

@@ -1,0 +1,49 @@
+/*
+ * exec.h
+ *		Running what may fail: transactions, subtransactions and the handler's
+ *		timer.  The only place that catches errors.
+ */
+#ifndef DBOPT_EXEC_H
+#define DBOPT_EXEC_H
+
+#define DBOPT_SQLSTATE_LENGTH	6	/* with the terminating zero */
+
+/* What failed; the texts are in the memory context of the caller. */
+typedef struct DbOptFailure
+{
+	char		sqlstate[DBOPT_SQLSTATE_LENGTH];
+	char	   *message;
+	char	   *detail;			/* NULL: none */
+	char	   *hint;			/* NULL: none */
+	bool		timed_out;		/* by the timeout given */
+} DbOptFailure;
+
+typedef void (*DbOptExecFunction) (void *arg);
+
+/*
+ * Starts a transaction: READ COMMITTED and READ WRITE, whatever the role's
+ * settings say.
+ */
+extern void dbopt_exec_begin(void);
+
+/*
+ * Commits.  When that fails (a deferred constraint, for one), the transaction
+ * is rolled back and *failure says why.
+ */
+extern bool dbopt_exec_commit(DbOptFailure *failure);
+
+/*
+ * Calls a function in a subtransaction, which is rolled back when the function
+ * fails or needs more than "timeout" microseconds (0: no limit).
+ */
+extern bool dbopt_exec_try(DbOptExecFunction function, void *arg,
+						   int64 timeout, DbOptFailure *failure);
+
+/*
+ * Calls a function that runs transactions of its own, or none; after an error
+ * none is left open.
+ */
+extern bool dbopt_exec_guard(DbOptExecFunction function, void *arg,
+							 DbOptFailure *failure);
+
+#endif							/* DBOPT_EXEC_H */
