@@ -30,13 +30,38 @@
 #define DBOPT_SESSION_FLAGS		0
 #endif
 
+/* From 18 on the server makes version 7 UUIDs itself. */
+#if PG_VERSION_NUM >= 180000
+#define DBOPT_BUILTIN_UUID_V7
+#endif
+
+/* From 16 on input functions take a place for soft errors. */
+#if PG_VERSION_NUM >= 160000
+#define dbopt_qualified_name_list(text) stringToQualifiedNameList((text), NULL)
+#else
+#define dbopt_qualified_name_list(text) stringToQualifiedNameList((text))
+#endif
+
+/* From 16 on membership in a role need not allow SET ROLE. */
+#if PG_VERSION_NUM >= 160000
+#define dbopt_can_set_role(member, roleid) \
+	member_can_set_role((member), (roleid))
+#else
+#define dbopt_can_set_role(member, roleid) \
+	is_member_of_role((member), (roleid))
+#endif
+
 /* From 16 on ownership checks go by object class. */
 #if PG_VERSION_NUM >= 160000
+#define dbopt_database_aclcheck(dboid, roleid, mode) \
+	object_aclcheck(DatabaseRelationId, (dboid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	object_ownercheck(RelationRelationId, (relid), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \
 	object_aclcheck(ProcedureRelationId, (fnoid), (roleid), ACL_EXECUTE)
 #else
+#define dbopt_database_aclcheck(dboid, roleid, mode) \
+	pg_database_aclcheck((dboid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	pg_class_ownercheck((relid), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \

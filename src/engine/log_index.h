@@ -1,0 +1,43 @@
+/*
+ * log_index.h
+ *		The index that puts the events of an attached table in log order.
+ */
+#ifndef DBOPT_LOG_INDEX_H
+#define DBOPT_LOG_INDEX_H
+
+#include "access/attnum.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+/* The columns of a log index, in its order, as they stand in one table. */
+typedef struct DbOptLogColumns
+{
+	AttrNumber	event_type;
+	AttrNumber	log_position;
+	AttrNumber	key;
+} DbOptLogColumns;
+
+/* False when one of them is missing. */
+extern bool dbopt_log_columns(Relation rel, const char *key_column,
+							  DbOptLogColumns *columns);
+
+/* A valid log index of this very table or partition, or InvalidOid. */
+extern Oid	dbopt_log_index_find(Relation rel, const char *key_column);
+
+/*
+ * OIDs of those parts of the table that hold rows (itself, or its leaf
+ * partitions) and have no valid log index.  The caller holds a lock on the
+ * table.
+ */
+extern List *dbopt_log_index_missing(Relation rel, const char *key_column);
+
+/* "(event_type ..., log_position, key)", for CREATE INDEX; palloc'd. */
+extern char *dbopt_log_index_columns(Relation rel, const char *key_column);
+
+/* The statement that a person would run for it; palloc'd. */
+extern char *dbopt_log_index_statement(Oid relid, const char *key_column);
+
+/* Is the column's type ordered by a collation? */
+extern bool dbopt_type_is_text(Oid type);
+
+#endif							/* DBOPT_LOG_INDEX_H */
