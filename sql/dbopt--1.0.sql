@@ -349,3 +349,131 @@ CREATE FUNCTION @extschema@.dbopt_stamp() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'dbopt_stamp' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.dbopt_stamp() IS
 	'row trigger of every attached table: gives new events their log position and wakes the scheduler at commit; its argument is the source_id';
+
+CREATE FUNCTION @extschema@.dbopt_truncated() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_truncated' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.dbopt_truncated() IS
+	'statement trigger of every attached table: TRUNCATE forgets the chunks, retries and dead letters of its events';
+
+--
+-- Events
+--
+
+CREATE FUNCTION @extschema@.dbopt_uuid_v7() RETURNS uuid
+	AS 'MODULE_PATHNAME', 'dbopt_uuid_v7' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_uuid_v7() IS
+	'a new time-ordered UUID (RFC 9562, version 7), greater than every one this session made before; from PostgreSQL 18 on the server''s own uuidv7()';
+
+CREATE FUNCTION @extschema@.dbopt_create_events(name text DEFAULT 'events', mark_processed boolean DEFAULT true) RETURNS regclass
+	AS 'MODULE_PATHNAME', 'dbopt_create_events' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_create_events(text, boolean) IS
+	'creates a table for events, owned by the caller, and attaches it; name is an identifier, with schema or quotes where needed; mark_processed: with the columns processed, processed_at, retry_count and error_message, which dbopt keeps up to date; error 42P07 if the name is taken';
+
+CREATE FUNCTION @extschema@.dbopt_attach_events(events regclass, key_column name DEFAULT NULL) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_attach_events' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_attach_events(regclass, name) IS
+	'makes a table of the caller a source of events: adds the column log_position, two triggers and the log index, under a lock_timeout of 3 s unless one is set; key_column NULL: the primary key, which must have one column; rows that are there already are at the beginning of the log; on a large table the index is left to be built, and the view dbopt_sources tells how; errors: 42501 not the owner, 42809 not a table that can be attached, 42710 attached already, 42703, 42804 and 42P16 a column or key is missing or of a wrong type';
+
+CREATE FUNCTION @extschema@.dbopt_detach_events(events regclass) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_detach_events' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_detach_events(regclass) IS
+	'undoes dbopt_attach_events(): removes triggers and log index, and forgets how far events were delivered; the column log_position stays, and can be dropped; errors: 42501 not the owner, 42704 not attached, 2BP01 handlers are still registered on it';
+
+CREATE VIEW @extschema@.dbopt_sources AS
+	SELECT pg_catalog.format('%I.%I', s.events_schema, s.events_name) AS events,
+		s.mark_processed,
+		s.key_column,
+		s.state,
+		s.reason
+	FROM @extschema@.dbopt_source s;
+COMMENT ON VIEW @extschema@.dbopt_sources IS 'attached events tables';
+COMMENT ON COLUMN @extschema@.dbopt_sources.events IS 'the table''s qualified name';
+COMMENT ON COLUMN @extschema@.dbopt_sources.mark_processed IS 'whether dbopt keeps the column processed up to date, and each event goes to one handler';
+COMMENT ON COLUMN @extschema@.dbopt_sources.key_column IS 'the column that identifies an event';
+COMMENT ON COLUMN @extschema@.dbopt_sources.state IS 'ready; building: the log index is missing or not valid, and nothing is handed out; broken: something has to be mended first';
+COMMENT ON COLUMN @extschema@.dbopt_sources.reason IS 'why the state is not ready, and what to do; NULL when it is';
+
+--
+-- Handlers
+--
+
+CREATE FUNCTION @extschema@.dbopt_register_handler(
+	name text,
+	event_type text,
+	handler regprocedure,
+	events regclass DEFAULT NULL,
+	policy text DEFAULT 'event',
+	max_concurrency int DEFAULT NULL,
+	chunk_size int DEFAULT NULL,
+	timeout interval DEFAULT NULL,
+	priority int DEFAULT 0,
+	start_from text DEFAULT NULL,
+	ordered boolean DEFAULT false,
+	run_as regrole DEFAULT NULL,
+	replace boolean DEFAULT false
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_register_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedure, regclass, text, int, int, interval, int, text, boolean, regrole, boolean) IS
+	'has a function called for every event of a type; event_type: exact, or ending in *; handler: a function of one row of the events table, an array of its rows, or jsonb; events NULL: the only attached table; max_concurrency NULL: no limit but the pool''s; chunk_size in events, NULL: dbopt.chunk_size; timeout for one call, NULL: none; start_from: now or beginning, NULL: beginning on a mark_processed table, else now; run_as NULL: the caller; replace: change the handler of this name, which keeps its place in the log, retries and statistics, and ignores start_from; errors: 22004 a required argument is NULL, 22023 a value is out of range, 42710 the name or pattern is taken, 42704 no such policy, 42809 and 42P13 not a function that can handle these events, 42501 a right is missing, 55000 not preloaded, or the table is not attached, or the role cannot log in';
+
+CREATE FUNCTION @extschema@.dbopt_unregister_handler(name text, discard boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_unregister_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_unregister_handler(text, boolean) IS
+	'removes a handler with its place in the log and its dead letters; discard: also while it has retries waiting or events in flight, which are given up; waits for a chunk that is running; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 55000 something is pending and discard is not set';
+
+CREATE FUNCTION @extschema@.dbopt_pause_handler(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_pause_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_pause_handler(text) IS
+	'hands out nothing more to a handler, until dbopt_resume_handler(); what is running ends; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table';
+
+CREATE FUNCTION @extschema@.dbopt_resume_handler(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_resume_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_resume_handler(text) IS
+	'ends dbopt_pause_handler(): the handler goes on where it stopped; errors as there';
+
+CREATE VIEW @extschema@.dbopt_handlers AS
+	SELECT h.name,
+		h.event_type,
+		pg_catalog.format('%I.%s', h.function_schema, h.function_name) AS handler,
+		pg_catalog.format('%I.%I', s.events_schema, s.events_name) AS events,
+		h.role_name AS role,
+		CASE WHEN h.state = 'ready' THEN s.state ELSE h.state END AS state,
+		CASE WHEN h.state = 'ready' THEN s.reason ELSE h.reason END AS reason,
+		h.policy,
+		h.priority,
+		h.paused,
+		h.max_concurrency,
+		h.chunk_size,
+		h.timeout,
+		h.ordered,
+		h.registered_at
+	FROM @extschema@.dbopt_handler h JOIN @extschema@.dbopt_source s USING (source_id);
+COMMENT ON VIEW @extschema@.dbopt_handlers IS 'registered handlers';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.name IS 'the name it was registered under, also that of its circuit breaker';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.event_type IS 'the types of event it gets: exact, or everything that begins with what stands before the *';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.handler IS 'the function, qualified';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.events IS 'the events table, qualified';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.role IS 'the role it runs as';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.state IS 'ready; building: its table''s log index is not there yet; broken: something has to be mended first';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.reason IS 'why the state is not ready; NULL when it is';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.policy IS 'the name of its retry policy; event where that is gone';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.priority IS 'higher ones get sessions first';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.paused IS 'whether dbopt_pause_handler() holds it back';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.max_concurrency IS 'sessions it may use at a time; NULL: as many as the pool has';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.chunk_size IS 'events handed out at a time, at most; NULL: dbopt.chunk_size';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.timeout IS 'how long a call may take; NULL: no limit';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.ordered IS 'whether the events of an aggregate come in the order of their versions';
+COMMENT ON COLUMN @extschema@.dbopt_handlers.registered_at IS 'when it was first registered';
+
+--
+-- Who may use what.  Every right is checked again for the caller.
+--
+
+REVOKE ALL ON FUNCTION @extschema@.dbopt_create_events(text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_attach_events(regclass, name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_detach_events(regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedure, regclass, text, int, int, interval, int, text, boolean, regrole, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_unregister_handler(text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_pause_handler(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_resume_handler(text) FROM PUBLIC;
+GRANT SELECT ON @extschema@.dbopt_sources, @extschema@.dbopt_handlers TO pg_monitor;

@@ -1,0 +1,28 @@
+/*
+ * forget.h
+ *		Removing what the engine keeps for a source or a handler.
+ *
+ * All of these run between dbopt_owner_begin() and dbopt_owner_end().
+ */
+#ifndef DBOPT_FORGET_H
+#define DBOPT_FORGET_H
+
+/*
+ * Waits until nobody hands out events of the handler's own cursors, and keeps
+ * it that way until the transaction ends.  Returns how many cursors it has.
+ */
+extern int	dbopt_handler_cursors_lock(int32 handler_id);
+
+/* Chunks of the handler's own cursors, and retries that are waiting. */
+extern int64 dbopt_handler_pending(int32 handler_id);
+
+/* Cursors, chunks, retries and dead letters of one handler. */
+extern void dbopt_handler_forget(int32 handler_id);
+
+/* Chunks, retries and dead letters of all of a source's handlers. */
+extern void dbopt_source_forget_events(int32 source_id);
+
+/* The source itself, with its shared cursors; no handler may be left. */
+extern void dbopt_source_forget(int32 source_id);
+
+#endif							/* DBOPT_FORGET_H */
