@@ -342,6 +342,78 @@ COMMENT ON FUNCTION @extschema@.dbopt_is_retryable(text, text, text) IS
 	'whether the policy retries an error; message NULL: no message. Errors: 22023 not a SQLSTATE, 22004 sqlstate or policy is NULL, 42704 no such policy';
 
 --
+-- Circuit breakers
+--
+
+CREATE FUNCTION @extschema@.dbopt_circuit_breakers(
+		OUT name text, OUT state text, OUT consecutive_failures integer,
+		OUT failure_threshold integer, OUT opened_at timestamptz,
+		OUT retry_at timestamptz, OUT successes bigint, OUT failures bigint,
+		OUT rejected bigint, OUT tripped bigint)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_circuit_breakers'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION @extschema@.dbopt_circuit_breakers() IS
+	'circuit breakers of this database: one a handler, of the same name, and "database". state: CLOSED, OPEN or HALF_OPEN. opened_at: NULL when CLOSED; retry_at: when an OPEN one lets a trial through, infinity after dbopt_trip_circuit_breaker(), else NULL. Counters since the handler was registered, or the last unclean shutdown: successes and failures of events, rejected requests, tripped: times opened. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_circuit_breakers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_circuit_breakers() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_circuit_breaker_state(name text)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'dbopt_circuit_breaker_state'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_circuit_breaker_state(text) IS
+	'CLOSED, OPEN or HALF_OPEN; NULL for NULL. Errors: 42704 no such circuit breaker, 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_circuit_breaker_state(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_circuit_breaker_state(text) TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_reset_circuit_breaker(name text DEFAULT NULL)
+	RETURNS integer
+	AS 'MODULE_PATHNAME', 'dbopt_reset_circuit_breaker'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_reset_circuit_breaker(text) IS
+	'closes a circuit breaker, or with NULL all of this database, at once and whether or not the transaction commits; failures in a row are forgotten. Returns how many were reset, those that were closed included. Errors: 42704 no such circuit breaker, 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_reset_circuit_breaker(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.dbopt_trip_circuit_breaker(name text)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_trip_circuit_breaker'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_trip_circuit_breaker(text) IS
+	'opens a circuit breaker until dbopt_reset_circuit_breaker(), at once and whether or not the transaction commits; it stays open over a clean restart. Errors: 42704 no such circuit breaker, 22004 name is NULL, 53400 dbopt.max_handlers reached, 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_trip_circuit_breaker(text) FROM PUBLIC;
+
+--
+-- Statistics of handlers
+--
+
+CREATE FUNCTION @extschema@.dbopt_retry_stats(
+		OUT handler text, OUT event_type text, OUT circuit_state text,
+		OUT in_flight bigint, OUT attempts bigint, OUT successes bigint,
+		OUT failures bigint, OUT retries bigint,
+		OUT successes_after_retry bigint, OUT dead_letters bigint,
+		OUT rejected bigint, OUT mean_ms float8, OUT p50_ms float8,
+		OUT p95_ms float8, OUT p99_ms float8, OUT max_ms float8,
+		OUT last_error_code text, OUT last_error text,
+		OUT last_error_at timestamptz, OUT last_success_at timestamptz,
+		OUT stats_since timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_retry_stats'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION @extschema@.dbopt_retry_stats() IS
+	'a row for each registered handler, in events since stats_since: attempts (first tries and retries), successes, failures, retries, successes_after_retry, dead_letters; rejected: requests the circuit breaker refused; in_flight: at this moment. Times in milliseconds, NULL when there are none; quantiles are interpolated between bounds a factor of 4/3 or 3/2 apart. Last error: the SQLSTATE and the message''s first 255 bytes, NULL when there is none or the caller is neither a member of the handler''s role nor of pg_read_all_stats. stats_since: NULL when the handler never ran. Survives a clean restart. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_retry_stats() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_retry_stats() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_reset_stats()
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_reset_stats'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_reset_stats() IS
+	'starts the counters of dbopt_retry_stats() anew, for all handlers of this database, at once and whether or not the transaction commits; circuit breakers stay as they are. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_reset_stats() FROM PUBLIC;
+
+--
 -- The log
 --
 
