@@ -90,11 +90,14 @@ dbopt_exec_begin(void)
 }
 
 bool
-dbopt_exec_commit(DbOptFailure *failure)
+dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
+				  DbOptFailure *failure)
 {
-	MemoryContext context = CurrentMemoryContext;
+	int			as_set = synchronous_commit;
 	volatile bool committed = false;
 
+	if (durability == DBOPT_COMMIT_ASYNC)
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
 	PG_TRY();
 	{
 		CommitTransactionCommand();
@@ -107,6 +110,7 @@ dbopt_exec_commit(DbOptFailure *failure)
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
+	synchronous_commit = as_set;
 	MemoryContextSwitchTo(context);
 	return committed;
 }

@@ -27,10 +27,20 @@ typedef void (*DbOptExecFunction) (void *arg);
 extern void dbopt_exec_begin(void);
 
 /*
- * Commits.  When that fails (a deferred constraint, for one), the transaction
- * is rolled back and *failure says why.
+ * Commits, and makes "context" the current one.  When that fails (a deferred
+ * constraint, for one), the transaction is rolled back and *failure, in that
+ * context, says why.  A commit that need not be durable at once is not waited
+ * for.
  */
-extern bool dbopt_exec_commit(DbOptFailure *failure);
+typedef enum DbOptDurability
+{
+	DBOPT_COMMIT_AS_SET,		/* as synchronous_commit says */
+	DBOPT_COMMIT_ASYNC
+} DbOptDurability;
+
+extern bool dbopt_exec_commit(MemoryContext context,
+							  DbOptDurability durability,
+							  DbOptFailure *failure);
 
 /*
  * Calls a function in a subtransaction, which is rolled back when the function

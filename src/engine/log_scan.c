@@ -59,6 +59,7 @@ struct DbOptLogScan
 	DbOptPlace	from;
 	DbOptPlace	to;
 	bool		rows;
+	bool		exact;			/* only the event at "from" */
 	FmgrInfo   *compare;		/* of keys */
 	Oid			collation;
 	LeafScan   *returned;		/* whose event the caller has */
@@ -73,20 +74,20 @@ compare_keys(const DbOptLogScan *scan, Datum a, Datum b)
 										   a, b));
 }
 
-/* The function of the key's "greater than" operator. */
+/* The function of the key's operator ">" or, with exact, "=". */
 static RegProcedure
-key_greater_proc(Oid key_type)
+key_proc(Oid key_type, bool exact)
 {
 	switch (key_type)
 	{
 		case UUIDOID:
-			return F_UUID_GT;
+			return exact ? F_UUID_EQ : F_UUID_GT;
 		case INT8OID:
-			return F_INT8GT;
+			return exact ? F_INT8EQ : F_INT8GT;
 		case INT4OID:
-			return F_INT4GT;
+			return exact ? F_INT4EQ : F_INT4GT;
 		default:
-			return F_TEXT_GT;
+			return exact ? F_TEXTEQ : F_TEXT_GT;
 	}
 }
 
@@ -105,9 +106,10 @@ leaf_rescan(DbOptLogScan *scan, LeafScan *leaf)
 		ScanKeyInit(&keys[1], INDEX_LOG_POSITION, BTEqualStrategyNumber,
 					F_INT8EQ, Int64GetDatum(scan->from.position));
 		ScanKeyEntryInitialize(&keys[2], 0, INDEX_KEY,
+							   scan->exact ? BTEqualStrategyNumber :
 							   BTGreaterStrategyNumber, InvalidOid,
 							   scan->collation,
-							   key_greater_proc(scan->log->key_type),
+							   key_proc(scan->log->key_type, scan->exact),
 							   scan->from.key);
 	}
 	else
@@ -180,7 +182,7 @@ leaf_step(DbOptLogScan *scan, LeafScan *leaf)
 				continue;
 			break;
 		}
-		if (!leaf->rest_of_position)
+		if (!leaf->rest_of_position || scan->exact)
 		{
 			leaf->at_end = true;
 			return;
@@ -210,20 +212,19 @@ leaf_begin(DbOptLogScan *scan, LeafScan *leaf, const DbOptLogLeaf *of,
 	leaf_rescan(scan, leaf);
 }
 
-DbOptLogScan *
-dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
-					 const DbOptPlace *from, const DbOptPlace *to,
-					 DbOptLogWhat what)
+static DbOptLogScan *
+scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
+		   const DbOptPlace *from, const DbOptPlace *to, bool rows, bool exact)
 {
 	DbOptLogScan *scan = palloc0(offsetof(DbOptLogScan, leaves) +
 								 sizeof(LeafScan) * log->nleaves);
-	DbOptPlace	end = {PG_INT64_MAX, true, (Datum) 0};
 
 	scan->log = log;
 	scan->event_type = CStringGetTextDatum(event_type);
 	scan->from = *from;
-	scan->to = to != NULL ? *to : end;
-	scan->rows = what == DBOPT_LOG_ROWS || log->unprocessed_only;
+	scan->to = *to;
+	scan->rows = rows || log->unprocessed_only;
+	scan->exact = exact;
 	scan->nleaves = log->nleaves;
 	if (log->nleaves > 0)
 	{
@@ -235,6 +236,25 @@ dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 	for (int i = 0; i < log->nleaves; i++)
 		leaf_begin(scan, &scan->leaves[i], &log->leaves[i], snapshot);
 	return scan;
+}
+
+DbOptLogScan *
+dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
+					 const DbOptPlace *from, const DbOptPlace *to,
+					 DbOptLogWhat what)
+{
+	DbOptPlace	end = {PG_INT64_MAX, true, (Datum) 0};
+
+	return scan_begin(log, snapshot, event_type, from, to ? to : &end,
+					  what == DBOPT_LOG_ROWS, false);
+}
+
+DbOptLogScan *
+dbopt_log_find_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
+					 const DbOptPlace *place)
+{
+	Assert(!place->whole);
+	return scan_begin(log, snapshot, event_type, place, place, true, true);
 }
 
 static int

@@ -1,0 +1,159 @@
+/*
+ * call.c
+ *		Calling a handler: its function, looked up and checked once a
+ *		transaction, and its argument.
+ *
+ * Run by pool sessions, as the handler's role.  The function is called
+ * directly, not by SQL, so what the executor would check is checked here:
+ * EXECUTE on the function, SELECT on the table, the kind of function.  No
+ * locks.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "engine/call.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/* The type that the handler's argument must have. */
+static Oid
+argument_type(const DbOptCall *call)
+{
+	switch (call->handler->argument_kind)
+	{
+		case DBOPT_ARGUMENT_ARRAY:
+			return get_array_type(call->row_type);
+		case DBOPT_ARGUMENT_JSONB:
+			return JSONBOID;
+		case DBOPT_ARGUMENT_ROW:
+			break;
+	}
+	return call->row_type;
+}
+
+/* Why the function cannot be called; NULL: it can. */
+static char *
+function_problem(const DbOptCall *call, HeapTuple tuple)
+{
+	Form_pg_proc form;
+
+	if (!HeapTupleIsValid(tuple))
+		return "its function does not exist any more";
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
+		form->pronargs != 1 ||
+		form->proargtypes.values[0] != argument_type(call))
+		return "its function does not take an event of this table any more";
+	if (superuser() && !superuser_arg(form->proowner))
+		return "its role is a superuser and the owner of its function is not";
+	return NULL;
+}
+
+static char *
+rights_problem(const DbOptHandler *handler, const DbOptLog *log)
+{
+	AclMode		needed = handler->source->mark_processed ?
+		ACL_UPDATE : ACL_SELECT;
+
+	if (dbopt_function_aclcheck(handler->function, GetUserId()) != ACLCHECK_OK)
+		return "its role may not execute its function any more";
+	if (pg_class_aclcheck(RelationGetRelid(log->root), GetUserId(),
+						  needed) != ACLCHECK_OK)
+		return needed == ACL_UPDATE ?
+			"its role may not update the events table any more" :
+			"its role may not read the events table any more";
+	return NULL;
+}
+
+/*
+ * to_jsonb() finds the type of its argument in the expression it is called
+ * by, so it gets one.
+ */
+static void
+prepare_to_jsonb(DbOptCall *call)
+{
+	Const	   *row = makeNullConst(call->row_type, -1, InvalidOid);
+
+	fmgr_info(F_TO_JSONB, &call->to_jsonb);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
+											 list_make1(row), InvalidOid,
+											 InvalidOid,
+											 COERCE_EXPLICIT_CALL),
+					   &call->to_jsonb);
+}
+
+char *
+dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
+				   const DbOptLog *log)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID,
+										ObjectIdGetDatum(handler->function));
+	char	   *problem;
+
+	call->handler = handler;
+	call->row_type = log->root->rd_rel->reltype;
+	problem = function_problem(call, tuple);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (problem == NULL)
+		problem = rights_problem(handler, log);
+	if (problem != NULL)
+		return problem;
+	fmgr_info(handler->function, &call->function);
+	if (handler->argument_kind == DBOPT_ARGUMENT_JSONB)
+		prepare_to_jsonb(call);
+	return NULL;
+}
+
+static Datum
+rows_array(const DbOptCall *call, Datum *rows, int count)
+{
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(call->row_type, &length, &by_value, &align);
+	return PointerGetDatum(construct_array(rows, count, call->row_type,
+										   length, by_value, align));
+}
+
+/* The result is ignored, NULL as well. */
+static void
+call_one(DbOptCall *call, Datum argument)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, &call->function, 1, InvalidOid, NULL,
+							 NULL);
+	fcinfo->args[0].value = argument;
+	fcinfo->args[0].isnull = false;
+	(void) FunctionCallInvoke(fcinfo);
+}
+
+void
+dbopt_call_rows(DbOptCall *call, Datum *rows, int count)
+{
+	if (call->handler->argument_kind == DBOPT_ARGUMENT_ARRAY)
+	{
+		call_one(call, rows_array(call, rows, count));
+		return;
+	}
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		call_one(call, call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
+				 FunctionCall1(&call->to_jsonb, rows[i]) : rows[i]);
+	}
+}

@@ -1,0 +1,246 @@
+/*
+ * queue.c
+ *		The rows of dbopt_retry_queue and dbopt_dead_letter.
+ *
+ * Run by pool sessions in the transaction that settles what it writes.  A
+ * claimed retry is locked by its row lock to the end of the transaction that
+ * runs it; a lock that another session holds is never waited for.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "engine/catalog.h"
+#include "engine/cursor.h"
+#include "engine/queue.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Bytes of an error message that are kept. */
+#define ERROR_MESSAGE_MAX 4096
+
+void
+dbopt_queue_open(DbOptQueue *queue)
+{
+	queue->retries = dbopt_table_open(DBOPT_RETRY_QUEUE, RowExclusiveLock);
+	queue->retry_indexes = CatalogOpenIndexes(queue->retries);
+	queue->dead = dbopt_table_open(DBOPT_DEAD_LETTER, RowExclusiveLock);
+	queue->dead_indexes = CatalogOpenIndexes(queue->dead);
+}
+
+void
+dbopt_queue_close(DbOptQueue *queue)
+{
+	CatalogCloseIndexes(queue->retry_indexes);
+	table_close(queue->retries, NoLock);
+	CatalogCloseIndexes(queue->dead_indexes);
+	table_close(queue->dead, NoLock);
+}
+
+static Datum
+message_datum(const char *message)
+{
+	int			length = strlen(message);
+
+	length = pg_mbcliplen(message, length, ERROR_MESSAGE_MAX);
+	return PointerGetDatum(cstring_to_text_with_len(message, length));
+}
+
+static HeapTuple
+retry_form(TupleDesc desc, int32 handler_id, const DbOptFailed *failed,
+		   TimestampTz now)
+{
+	Datum		values[Natts_retry];
+	bool		nulls[Natts_retry] = {0};
+
+	values[Anum_retry_handler_id - 1] = Int32GetDatum(handler_id);
+	values[Anum_retry_log_position - 1] = Int64GetDatum(failed->position);
+	values[Anum_retry_event_key - 1] = CStringGetTextDatum(failed->key);
+	values[Anum_retry_event_type - 1] =
+		CStringGetTextDatum(failed->event_type);
+	values[Anum_retry_attempts - 1] = Int32GetDatum(failed->attempts);
+	values[Anum_retry_next_retry_at - 1] =
+		TimestampTzGetDatum(failed->retry_at);
+	values[Anum_retry_first_failed_at - 1] =
+		TimestampTzGetDatum(failed->first_failed_at ?
+							failed->first_failed_at : now);
+	values[Anum_retry_failed_at - 1] = TimestampTzGetDatum(now);
+	values[Anum_retry_error_code - 1] =
+		CStringGetTextDatum(failed->failure.sqlstate);
+	values[Anum_retry_error_message - 1] =
+		message_datum(failed->failure.message);
+	return heap_form_tuple(desc, values, nulls);
+}
+
+static HeapTuple
+dead_form(TupleDesc desc, int32 handler_id, const DbOptFailed *failed,
+		  TimestampTz now)
+{
+	Datum		values[Natts_dead];
+	bool		nulls[Natts_dead] = {0};
+
+	values[Anum_dead_handler_id - 1] = Int32GetDatum(handler_id);
+	values[Anum_dead_log_position - 1] = Int64GetDatum(failed->position);
+	values[Anum_dead_event_key - 1] = CStringGetTextDatum(failed->key);
+	values[Anum_dead_event_type - 1] = CStringGetTextDatum(failed->event_type);
+	values[Anum_dead_attempts - 1] = Int32GetDatum(failed->attempts);
+	values[Anum_dead_error_code - 1] =
+		CStringGetTextDatum(failed->failure.sqlstate);
+	values[Anum_dead_error_message - 1] =
+		message_datum(failed->failure.message);
+	values[Anum_dead_first_failed_at - 1] =
+		TimestampTzGetDatum(failed->first_failed_at ?
+							failed->first_failed_at : now);
+	values[Anum_dead_failed_at - 1] = TimestampTzGetDatum(now);
+	return heap_form_tuple(desc, values, nulls);
+}
+
+void
+dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed)
+{
+	Assert(failed->queued);
+	CatalogTupleDelete(queue->retries,
+					   unconstify(ItemPointerData *, &failed->tid));
+}
+
+void
+dbopt_queue_put(DbOptQueue *queue, int32 handler_id,
+				const DbOptFailed *failed, TimestampTz now)
+{
+	HeapTuple	tuple;
+
+	if (failed->retry_at == 0)
+	{
+		tuple = dead_form(RelationGetDescr(queue->dead), handler_id, failed,
+						  now);
+		if (failed->queued)
+			dbopt_queue_remove(queue, failed);
+		CatalogTupleInsertWithInfo(queue->dead, tuple, queue->dead_indexes);
+	}
+	else
+	{
+		tuple = retry_form(RelationGetDescr(queue->retries), handler_id,
+						   failed, now);
+		if (failed->queued)
+			CatalogTupleUpdateWithInfo(queue->retries,
+									   unconstify(ItemPointerData *,
+												  &failed->tid),
+									   tuple, queue->retry_indexes);
+		else
+			CatalogTupleInsertWithInfo(queue->retries, tuple,
+									   queue->retry_indexes);
+	}
+	heap_freetuple(tuple);
+}
+
+static DbOptFailed *
+failed_from_tuple(HeapTuple tuple, TupleDesc desc)
+{
+	Datum		values[Natts_retry];
+	bool		nulls[Natts_retry];
+	DbOptFailed *failed = palloc0(sizeof(DbOptFailed));
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	failed->position = DatumGetInt64(values[Anum_retry_log_position - 1]);
+	failed->key = TextDatumGetCString(values[Anum_retry_event_key - 1]);
+	failed->event_type = TextDatumGetCString(values[Anum_retry_event_type - 1]);
+	failed->attempts = DatumGetInt32(values[Anum_retry_attempts - 1]);
+	failed->first_failed_at =
+		DatumGetTimestampTz(values[Anum_retry_first_failed_at - 1]);
+	failed->retry_at =
+		DatumGetTimestampTz(values[Anum_retry_next_retry_at - 1]);
+	failed->queued = true;
+	failed->tid = tuple->t_self;
+	return failed;
+}
+
+/* The scan over a handler's retries with times in a direction from "bound". */
+static SysScanDesc
+due_scan_begin(Relation rel, Relation index, Snapshot snapshot,
+			   int32 handler_id, StrategyNumber strategy,
+			   RegProcedure procedure, TimestampTz bound)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_retry_handler_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(handler_id));
+	ScanKeyInit(&keys[1], Anum_retry_next_retry_at, strategy, procedure,
+				TimestampTzGetDatum(bound));
+	return systable_beginscan_ordered(rel, index, snapshot, lengthof(keys),
+									  keys);
+}
+
+List *
+dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, TimestampTz since,
+				  TimestampTz now, int limit)
+{
+	Relation	index = index_open(dbopt_retry_due_index_oid(),
+								   AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	TupleTableSlot *slot = table_slot_create(queue->retries, NULL);
+	SysScanDesc scan = due_scan_begin(queue->retries, index, snapshot,
+									  handler_id, BTGreaterEqualStrategyNumber,
+									  F_TIMESTAMPTZ_GE, since);
+	List	   *claimed = NIL;
+	HeapTuple	tuple;
+
+	while (list_length(claimed) < limit &&
+		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan,
+															 ForwardScanDirection)))
+	{
+		DbOptFailed *failed = failed_from_tuple(tuple,
+												RelationGetDescr(queue->retries));
+		TM_FailureData failure;
+
+		if (failed->retry_at > now)
+			break;
+		if (table_tuple_lock(queue->retries, &tuple->t_self, snapshot, slot,
+							 GetCurrentCommandId(false), LockTupleExclusive,
+							 LockWaitSkip, 0, &failure) == TM_Ok)
+			claimed = lappend(claimed, failed);
+	}
+	systable_endscan_ordered(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, NoLock);
+	return claimed;
+}
+
+TimestampTz
+dbopt_queue_next(int32 handler_id, TimestampTz after)
+{
+	Relation	rel = dbopt_table_open(DBOPT_RETRY_QUEUE, AccessShareLock);
+	Relation	index = index_open(dbopt_retry_due_index_oid(),
+								   AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = due_scan_begin(rel, index, snapshot, handler_id,
+									  BTGreaterStrategyNumber,
+									  F_TIMESTAMPTZ_GT, after);
+	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	TimestampTz next = PG_INT64_MAX;
+	bool		isnull;
+
+	if (HeapTupleIsValid(tuple))
+		next = DatumGetTimestampTz(heap_getattr(tuple, Anum_retry_next_retry_at,
+												RelationGetDescr(rel),
+												&isnull));
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return next;
+}
+
+TimestampTz
+dbopt_retry_first_due(int32 handler_id)
+{
+	return dbopt_queue_next(handler_id, DT_NOBEGIN);
+}

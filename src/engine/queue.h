@@ -1,0 +1,59 @@
+/*
+ * queue.h
+ *		The rows of dbopt_retry_queue and dbopt_dead_letter: events that have
+ *		failed.
+ */
+#ifndef DBOPT_QUEUE_H
+#define DBOPT_QUEUE_H
+
+#include "catalog/indexing.h"
+#include "engine/config.h"
+#include "engine/exec.h"
+#include "engine/log.h"
+#include "storage/itemptr.h"
+
+/* An event that has failed.  Keys are text, as in our tables. */
+typedef struct DbOptFailed
+{
+	int64		position;
+	char	   *key;
+	char	   *event_type;
+	int			attempts;		/* so far */
+	TimestampTz first_failed_at;	/* 0: now */
+	TimestampTz retry_at;		/* 0: a dead letter */
+	DbOptFailure failure;		/* the last one */
+	bool		queued;			/* it has a row in the retry queue: tid */
+	ItemPointerData tid;
+} DbOptFailed;
+
+/* Both tables, open for writing. */
+typedef struct DbOptQueue
+{
+	Relation	retries;
+	CatalogIndexState retry_indexes;
+	Relation	dead;
+	CatalogIndexState dead_indexes;
+} DbOptQueue;
+
+extern void dbopt_queue_open(DbOptQueue *queue);
+extern void dbopt_queue_close(DbOptQueue *queue);
+
+/* Writes a failed event down where it belongs, "now" being its failure. */
+extern void dbopt_queue_put(DbOptQueue *queue, int32 handler_id,
+							const DbOptFailed *failed, TimestampTz now);
+
+/* A queued event is done with. */
+extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
+
+/*
+ * Locks at most "limit" retries of a handler that are due at "now", in the
+ * order of their times, starting at "since"; those that another session has
+ * are passed over.
+ */
+extern List *dbopt_queue_claim(DbOptQueue *queue, int32 handler_id,
+							   TimestampTz since, TimestampTz now, int limit);
+
+/* The time of the first retry behind "after"; PG_INT64_MAX: there is none. */
+extern TimestampTz dbopt_queue_next(int32 handler_id, TimestampTz after);
+
+#endif							/* DBOPT_QUEUE_H */
