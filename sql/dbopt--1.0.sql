@@ -451,12 +451,18 @@ CREATE FUNCTION @extschema@.dbopt_detach_events(events regclass) RETURNS void
 COMMENT ON FUNCTION @extschema@.dbopt_detach_events(regclass) IS
 	'undoes dbopt_attach_events(): removes triggers and log index, and forgets how far events were delivered; the column log_position stays, and can be dropped; errors: 42501 not the owner, 42704 not attached, 2BP01 handlers are still registered on it';
 
+CREATE FUNCTION @extschema@.dbopt_delivered_before(source_id integer) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_delivered_before' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_delivered_before(integer) IS
+	'see the column delivered_before of the view dbopt_sources';
+
 CREATE VIEW @extschema@.dbopt_sources AS
 	SELECT pg_catalog.format('%I.%I', s.events_schema, s.events_name) AS events,
 		s.mark_processed,
 		s.key_column,
 		s.state,
-		s.reason
+		s.reason,
+		@extschema@.dbopt_delivered_before(s.source_id) AS delivered_before
 	FROM @extschema@.dbopt_source s;
 COMMENT ON VIEW @extschema@.dbopt_sources IS 'attached events tables';
 COMMENT ON COLUMN @extschema@.dbopt_sources.events IS 'the table''s qualified name';
@@ -464,6 +470,7 @@ COMMENT ON COLUMN @extschema@.dbopt_sources.mark_processed IS 'whether dbopt kee
 COMMENT ON COLUMN @extschema@.dbopt_sources.key_column IS 'the column that identifies an event';
 COMMENT ON COLUMN @extschema@.dbopt_sources.state IS 'ready; building: the log index is missing or not valid, and nothing is handed out; broken: something has to be mended first';
 COMMENT ON COLUMN @extschema@.dbopt_sources.reason IS 'why the state is not ready, and what to do; NULL when it is';
+COMMENT ON COLUMN @extschema@.dbopt_sources.delivered_before IS 'events with a lower log_position are delivered by all handlers, or given up: a partition wholly below can be dropped; NULL for a mark_processed table, where processed tells, without handlers, and while the state is not ready';
 
 --
 -- Handlers
@@ -501,7 +508,27 @@ COMMENT ON FUNCTION @extschema@.dbopt_pause_handler(text) IS
 CREATE FUNCTION @extschema@.dbopt_resume_handler(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'dbopt_resume_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.dbopt_resume_handler(text) IS
-	'ends dbopt_pause_handler(): the handler goes on where it stopped; errors as there';
+	'ends dbopt_pause_handler(): the handler goes on where it stopped; one that is broken is tried again; errors as there';
+
+CREATE FUNCTION @extschema@.dbopt_replay(handler text, since timestamptz) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_replay(text, timestamptz) IS
+	'delivers again from the first event on whose created_at (or event_timestamp, where there is no created_at) is not before since, in log order; retries and dead letters from there on are forgotten; returns how many events it has had already and gets again; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 42703 no such column, 55000 a mark_processed table or events in flight, 25001 not READ COMMITTED';
+
+CREATE FUNCTION @extschema@.dbopt_drain(timeout interval DEFAULT '1min') RETURNS boolean
+	AS 'MODULE_PATHNAME', 'dbopt_drain' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_drain(interval) IS
+	'waits until every event that was committed before the call is delivered, waits as a dead letter, or is held back by a pause; waits for retries, too; returns false when the timeout is over, or a retry is due only after it; errors: 55000 not preloaded, 25001 not READ COMMITTED';
+
+CREATE FUNCTION @extschema@.dbopt_pause() RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_pause' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_pause() IS
+	'hands out nothing more in this database, until dbopt_resume(); what is running ends';
+
+CREATE FUNCTION @extschema@.dbopt_resume() RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_resume' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_resume() IS
+	'ends dbopt_pause(), and looks at all attached tables anew; a restored or copied database starts paused: there, first finds tables, functions and roles by their names, and moves new log positions behind all stored ones, for which writers of the attached tables wait';
 
 CREATE VIEW @extschema@.dbopt_handlers AS
 	SELECT h.name,
@@ -548,4 +575,16 @@ REVOKE ALL ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedu
 REVOKE ALL ON FUNCTION @extschema@.dbopt_unregister_handler(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.dbopt_pause_handler(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.dbopt_resume_handler(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_replay(text, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_drain(interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_pause() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_resume() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_delivered_before(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_delivered_before(integer) TO pg_monitor;
 GRANT SELECT ON @extschema@.dbopt_sources, @extschema@.dbopt_handlers TO pg_monitor;
+
+-- What to tell whoever installs it.
+CREATE FUNCTION @extschema@.dbopt_installed(schema text) RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_installed' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+SELECT @extschema@.dbopt_installed(pg_catalog.current_schema());
+DROP FUNCTION @extschema@.dbopt_installed(text);

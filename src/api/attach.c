@@ -11,7 +11,6 @@
 
 #include "access/table.h"
 #include "access/transam.h"
-#include "access/xlog.h"
 #include "api/attach.h"
 #include "api/ddl.h"
 #include "api/events_table.h"
@@ -23,12 +22,12 @@
 #include "commands/trigger.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/identity.h"
 #include "engine/log_index.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "state/guc.h"
 #include "state/news.h"
 #include "storage/bufmgr.h"
@@ -92,21 +91,6 @@ check_trigger_name(Relation rel, const char *name)
 	}
 }
 
-/* The first attach tells which database this is. */
-static void
-store_identity(void)
-{
-	DbOptOwnerArgs args = {0};
-
-	dbopt_owner_bind(&args, INT8OID,
-					 Int64GetDatum((int64) GetSystemIdentifier()));
-	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(MyDatabaseId));
-	dbopt_owner_execute(dbopt_sql("INSERT INTO @extschema@.dbopt_database"
-								  " (system_identifier, database_oid)"
-								  " VALUES ($1, $2)"
-								  " ON CONFLICT DO NOTHING"), &args);
-}
-
 /* Returns the source_id of the new source. */
 static int32
 store_source(const DbOptEventsTable *events)
@@ -117,7 +101,7 @@ store_source(const DbOptEventsTable *events)
 	int32		source_id;
 
 	dbopt_owner_begin(&scope);
-	store_identity();
+	dbopt_identity_store();		/* the first attach tells which this is */
 	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(events->relid));
 	dbopt_owner_bind_text(&args, events->schema);
 	dbopt_owner_bind_text(&args, events->name);

@@ -2,20 +2,21 @@
  * forget.c
  *		Removing what the engine keeps for a source or a handler; TRUNCATE.
  *
- * Run by backends.  A handler's cursors are locked as a hand-out locks them:
- * their newest version, which a hand-out replaces.  A chunk's row is locked
- * while it runs, so that deleting it waits for the chunk's end.
+ * Run by backends.  A handler's cursors are locked as a hand-out locks them.
+ * A chunk's row is locked while it runs, so that deleting it waits for the
+ * chunk's end.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "api/forget.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/cursor.h"
 #include "engine/owner_spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "state/news.h"
 #include "utils/rel.h"
 
@@ -32,41 +33,37 @@ execute_for(const char *statement, int32 id)
 }
 
 /*
- * Locks the newest version of a cursor.  No row comes when it was replaced
- * while we waited for it; then the newest one is another.
+ * What was handed out while we waited for a lock must be seen, which one old
+ * snapshot for the whole transaction does not do.
  */
 static void
-lock_cursor(int32 cursor_id)
+require_read_committed(void)
 {
-	while (execute_for("SELECT FROM @extschema@.dbopt_cursor_version"
-					   " WHERE cursor_id = $1"
-					   " ORDER BY seq DESC LIMIT 1 FOR UPDATE",
-					   cursor_id) == 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (execute_for("SELECT FROM @extschema@.dbopt_cursor_version"
-						" WHERE cursor_id = $1 LIMIT 1", cursor_id) == 0)
-			return;
-	}
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot change a handler's place in the log in a transaction of this isolation level"),
+				 errhint("Use READ COMMITTED.")));
 }
 
-int
+List *
 dbopt_handler_cursors_lock(int32 handler_id)
 {
-	int			count = execute_for("SELECT cursor_id"
-									" FROM @extschema@.dbopt_cursor"
-									" WHERE handler_id = $1"
-									" ORDER BY cursor_id FOR UPDATE",
-									handler_id);
-	int32	   *cursors = palloc(sizeof(int32) * Max(count, 1));
+	int			count;
+	List	   *cursors = NIL;
+	ListCell   *cell;
 	bool		isnull;
 
+	require_read_committed();
+	count = execute_for("SELECT cursor_id FROM @extschema@.dbopt_cursor"
+						" WHERE handler_id = $1 ORDER BY cursor_id",
+						handler_id);
 	for (int i = 0; i < count; i++)
-		cursors[i] = DatumGetInt32(dbopt_owner_value(i, 1, &isnull));
-	for (int i = 0; i < count; i++)
-		lock_cursor(cursors[i]);
-	pfree(cursors);
-	return count;
+		cursors = lappend_int(cursors,
+							  DatumGetInt32(dbopt_owner_value(i, 1, &isnull)));
+	foreach(cell, cursors)
+		dbopt_cursor_lock(lfirst_int(cell));
+	return cursors;
 }
 
 int64

@@ -7,11 +7,14 @@
 #ifndef DBOPT_FORGET_H
 #define DBOPT_FORGET_H
 
+#include "nodes/pg_list.h"
+
 /*
  * Waits until nobody hands out events of the handler's own cursors, and keeps
- * it that way until the transaction ends.  Returns how many cursors it has.
+ * it that way until the transaction ends.  Returns the cursors' ids, as
+ * integers.
  */
-extern int	dbopt_handler_cursors_lock(int32 handler_id);
+extern List *dbopt_handler_cursors_lock(int32 handler_id);
 
 /* Chunks of the handler's own cursors, and retries that are waiting. */
 extern int64 dbopt_handler_pending(int32 handler_id);

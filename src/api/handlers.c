@@ -153,6 +153,7 @@ dbopt_unregister_handler(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* A handler that was found to be broken is tried again when it is resumed. */
 static void
 set_paused(const char *name, bool paused)
 {
@@ -165,9 +166,10 @@ set_paused(const char *name, bool paused)
 	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(row.handler_id));
 	dbopt_owner_bind(&args, BOOLOID, BoolGetDatum(paused));
 	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_handler"
-								  " SET paused = $2"
-								  " WHERE handler_id = $1 AND paused <> $2"),
-						&args);
+								  " SET paused = $2,"
+								  " state = CASE WHEN $2 THEN state ELSE 'ready' END,"
+								  " reason = CASE WHEN $2 THEN reason END"
+								  " WHERE handler_id = $1"), &args);
 	dbopt_owner_end(&scope);
 	dbopt_config_changed();
 	dbopt_news_note_config();

@@ -1,0 +1,65 @@
+/*
+ * install.c
+ *		What CREATE EXTENSION tells its caller.
+ *
+ * Run once, by the install script, which drops the function afterwards.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class_d.h"
+#include "engine/log_index.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "state/shmem.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+PG_FUNCTION_INFO_V1(dbopt_installed);
+
+/* Does the schema have a table "events" that may be meant for dbopt? */
+static bool
+has_events(Oid schema)
+{
+	Oid			relid = get_relname_relid("events", schema);
+	char		relkind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
+	AttrNumber	column;
+
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+		return false;
+	column = get_attnum(relid, "event_type");
+	return column > 0 && dbopt_type_is_text(get_atttype(relid, column));
+}
+
+/*
+ * dbopt_installed(schema text) RETURNS void
+ *
+ * Warns when the library is not preloaded, and gives the call that attaches a
+ * table "events" of the extension's schema or of public.
+ */
+Datum
+dbopt_installed(PG_FUNCTION_ARGS)
+{
+	char	   *schemas[] = {text_to_cstring(PG_GETARG_TEXT_PP(0)), "public"};
+
+	if (IsBinaryUpgrade)
+		PG_RETURN_VOID();
+	if (dbopt_shared == NULL)
+		ereport(WARNING,
+				(errmsg("dbopt is not preloaded: no events are delivered"),
+				 errhint("Add dbopt to the setting shared_preload_libraries and restart the server.")));
+	for (int i = 0; i < lengthof(schemas); i++)
+	{
+		Oid			schema = get_namespace_oid(schemas[i], true);
+
+		if (!OidIsValid(schema) || !has_events(schema))
+			continue;
+		ereport(NOTICE,
+				(errmsg("table \"%s.events\" may hold events", schemas[i]),
+				 errhint("To have its events delivered, run SELECT %s.dbopt_attach_events(%s).",
+						 quote_identifier(schemas[0]),
+						 quote_literal_cstr(quote_qualified_identifier(schemas[i], "events")))));
+		break;
+	}
+	PG_RETURN_VOID();
+}

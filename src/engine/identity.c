@@ -1,0 +1,278 @@
+/*
+ * identity.c
+ *		Which database the data belongs to.
+ *
+ * Run by backends: at the first attach, and by dbopt_resume() in a restored or
+ * copied database.  Adopting locks the row of dbopt_database first, so that it
+ * happens once, then takes SHARE ROW EXCLUSIVE on all attached tables, which
+ * keeps their writers out until the raised offset is committed: none stamps
+ * with the old one afterwards.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class_d.h"
+#include "catalog/pg_type_d.h"
+#include "engine/catalog.h"
+#include "engine/config.h"
+#include "engine/identity.h"
+#include "engine/owner_spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+
+static void
+bind_identity(DbOptOwnerArgs *args)
+{
+	dbopt_owner_bind(args, INT8OID,
+					 Int64GetDatum((int64) GetSystemIdentifier()));
+	dbopt_owner_bind(args, OIDOID, ObjectIdGetDatum(MyDatabaseId));
+}
+
+void
+dbopt_identity_store(void)
+{
+	DbOptOwnerArgs args = {0};
+
+	bind_identity(&args);
+	dbopt_owner_execute(dbopt_sql("INSERT INTO @extschema@.dbopt_database"
+								  " (system_identifier, database_oid)"
+								  " VALUES ($1, $2)"
+								  " ON CONFLICT DO NOTHING"), &args);
+}
+
+/* Rows with the columns (id, schema, name, name); freed with SPI. */
+typedef struct Reference
+{
+	int32		id;
+	char	   *schema;
+	char	   *name;
+	char	   *role;			/* of a handler */
+} Reference;
+
+static List *
+load_references(const char *query)
+{
+	uint64		rows = dbopt_owner_execute(dbopt_sql(query), NULL);
+	List	   *references = NIL;
+
+	for (uint64 row = 0; row < rows; row++)
+	{
+		Reference  *reference = palloc(sizeof(Reference));
+		bool		isnull;
+
+		reference->id = DatumGetInt32(dbopt_owner_value(row, 1, &isnull));
+		reference->schema = dbopt_owner_text(row, 2);
+		reference->name = dbopt_owner_text(row, 3);
+		reference->role = dbopt_owner_text(row, 4);
+		references = lappend(references, reference);
+	}
+	return references;
+}
+
+/*
+ * No two sources may have the same OID, even on the way: the stored ones make
+ * room first.
+ */
+static void
+adopt_sources(void)
+{
+	ListCell   *cell;
+
+	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_source"
+								  " SET events_oid = (4294967295 - source_id)::oid"),
+						NULL);
+	foreach(cell, load_references("SELECT source_id, events_schema, events_name, NULL"
+								  " FROM @extschema@.dbopt_source"
+								  " ORDER BY source_id"))
+	{
+		Reference  *source = lfirst(cell);
+		Oid			schema = get_namespace_oid(source->schema, true);
+		Oid			relid = OidIsValid(schema) ?
+		get_relname_relid(source->name, schema) : InvalidOid;
+		DbOptOwnerArgs args = {0};
+
+		if (!OidIsValid(relid))
+			continue;			/* found to be missing when it is judged */
+		dbopt_owner_bind(&args, INT4OID, Int32GetDatum(source->id));
+		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(relid));
+		dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_source"
+									  " SET events_oid = $2"
+									  " WHERE source_id = $1"), &args);
+	}
+}
+
+/* The function of this schema and "name(argument)"; InvalidOid: none. */
+static Oid
+find_function(const char *schema, const char *name)
+{
+	char	   *wanted = psprintf("%s.%s", quote_identifier(schema), name);
+	DbOptOwnerArgs args = {0};
+	uint64		rows;
+	bool		isnull;
+
+	dbopt_owner_bind_text(&args, schema);
+	rows = dbopt_owner_execute("SELECT p.oid FROM pg_catalog.pg_proc p"
+							   " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+							   " WHERE n.nspname = $1 AND p.pronargs = 1",
+							   &args);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		Oid			function = DatumGetObjectId(dbopt_owner_value(row, 1,
+																  &isnull));
+
+		if (strcmp(format_procedure_qualified(function), wanted) == 0)
+			return function;
+	}
+	return InvalidOid;
+}
+
+/* Handlers whose function or role is missing wait for a person. */
+static void
+adopt_handlers(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, load_references("SELECT handler_id, function_schema, function_name, role_name"
+								  " FROM @extschema@.dbopt_handler"
+								  " ORDER BY handler_id"))
+	{
+		Reference  *handler = lfirst(cell);
+		Oid			function = find_function(handler->schema, handler->name);
+		Oid			role = get_role_oid(handler->role, true);
+		char	   *reason = NULL;
+		DbOptOwnerArgs args = {0};
+
+		if (!OidIsValid(function))
+			reason = psprintf("the function %s.%s is missing: create it and register the handler with replace => true",
+							  quote_identifier(handler->schema),
+							  handler->name);
+		else if (!OidIsValid(role))
+			reason = psprintf("the role \"%s\" is missing: register the handler with replace => true",
+							  handler->role);
+		dbopt_owner_bind(&args, INT4OID, Int32GetDatum(handler->id));
+		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(function));
+		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(role));
+		dbopt_owner_bind_text(&args, reason);
+		dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_handler"
+									  " SET function_oid = $2, role_oid = $3, reason = $4,"
+									  " state = CASE WHEN $4 IS NULL THEN 'ready' ELSE 'broken' END"
+									  " WHERE handler_id = $1"), &args);
+	}
+}
+
+/* Keeps the writers of all attached tables out; returns the tables. */
+static List *
+lock_sources(void)
+{
+	uint64		rows = dbopt_owner_execute(dbopt_sql("SELECT c.oid"
+													 " FROM @extschema@.dbopt_source s"
+													 " JOIN pg_catalog.pg_class c ON c.oid = s.events_oid"
+													 " WHERE c.relkind IN ('r', 'p')"
+													 " ORDER BY c.oid"), NULL);
+	List	   *tables = NIL;
+	ListCell   *cell;
+	bool		isnull;
+
+	for (uint64 row = 0; row < rows; row++)
+		tables = lappend_oid(tables,
+							 DatumGetObjectId(dbopt_owner_value(row, 1, &isnull)));
+	foreach(cell, tables)
+		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
+	return tables;
+}
+
+/* A query of one bigint; NULL counts as -1. */
+static int64
+query_position(const char *query)
+{
+	bool		isnull;
+	Datum		value;
+
+	dbopt_owner_execute(query, NULL);
+	value = dbopt_owner_value(0, 1, &isnull);
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+/* The highest position that an event has or that dbopt has written down. */
+static int64
+highest_position(List *tables)
+{
+	int64		highest =
+	query_position(dbopt_sql("SELECT greatest("
+							 "(SELECT max(greatest(start_position, (SELECT max(h) FROM unnest(start_holes) h)))"
+							 " FROM @extschema@.dbopt_handler),"
+							 "(SELECT max(greatest(last_position, hole_position, (SELECT max(h) FROM unnest(holes) h)))"
+							 " FROM @extschema@.dbopt_cursor_version),"
+							 "(SELECT max(greatest(from_position, to_position)) FROM @extschema@.dbopt_chunk),"
+							 "(SELECT max(log_position) FROM @extschema@.dbopt_retry_queue),"
+							 "(SELECT max(log_position) FROM @extschema@.dbopt_dead_letter))"));
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		Oid			relid = lfirst_oid(cell);
+		int64		position;
+
+		if (get_attnum(relid, "log_position") <= 0)
+			continue;
+		position = query_position(psprintf("SELECT max(log_position) FROM %s",
+										   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+																	  get_rel_name(relid))));
+		highest = Max(highest, position);
+	}
+	return highest;
+}
+
+/* The oldest transaction that may still write, as a full id. */
+static int64
+oldest_writer(void)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	FullTransactionId next = ReadNextFullTransactionId();
+	int64		behind = (int32) (XidFromFullTransactionId(next) -
+								  snapshot->xmin);
+
+	UnregisterSnapshot(snapshot);
+	return (int64) U64FromFullTransactionId(next) - behind;
+}
+
+/* Positions that new events get must be higher than all there are. */
+static void
+store_adopted(int64 highest)
+{
+	int64		offset = Max(0, highest + 1 - oldest_writer());
+	DbOptOwnerArgs args = {0};
+
+	bind_identity(&args);
+	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(offset));
+	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_database"
+								  " SET system_identifier = $1, database_oid = $2,"
+								  " position_offset = greatest(position_offset, $3)"),
+						&args);
+}
+
+void
+dbopt_identity_adopt(void)
+{
+	DbOptOwnerScope scope;
+	List	   *tables;
+
+	dbopt_owner_begin(&scope);
+	dbopt_identity_store();
+	dbopt_owner_execute(dbopt_sql("SELECT FROM @extschema@.dbopt_database"
+								  " FOR UPDATE"), NULL);
+	adopt_sources();
+	adopt_handlers();
+	tables = lock_sources();
+	store_adopted(highest_position(tables));
+	dbopt_owner_end(&scope);
+	dbopt_config_changed();
+}
