@@ -413,6 +413,85 @@ COMMENT ON FUNCTION @extschema@.dbopt_reset_stats() IS
 	'starts the counters of dbopt_retry_stats() anew, for all handlers of this database, at once and whether or not the transaction commits; circuit breakers stay as they are. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_reset_stats() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.dbopt_backlog(
+		OUT handler text, OUT event_type text, OUT waiting bigint,
+		OUT retrying bigint, OUT dead bigint,
+		OUT oldest_waiting timestamptz, OUT lag interval)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_backlog'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION @extschema@.dbopt_backlog() IS
+	'undelivered events by handler and event type; a handler that has met no event yet has a row with its own pattern. waiting: not yet handed out, or handed out and not settled; exact up to 10,000, above that an estimate from the statistics of ANALYZE; NULL when the events table cannot be read at present. retrying: waiting for another attempt; dead: given up. oldest_waiting: created_at, or else event_timestamp, of the first event in the log that is not yet handed out, and lag its age; both NULL when there is none, or the table has no such column';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_backlog() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_backlog() TO pg_monitor;
+
+--
+-- Retries and dead letters
+--
+
+CREATE VIEW @extschema@.dbopt_pending_retries WITH (security_barrier) AS
+	SELECT h.name AS handler, r.event_key AS event_id, r.event_type,
+		r.attempts, r.next_retry_at,
+		CASE WHEN v.visible THEN r.error_code END AS error_code,
+		CASE WHEN v.visible THEN r.error_message END AS error_message
+	FROM @extschema@.dbopt_retry_queue r
+		JOIN @extschema@.dbopt_handler h USING (handler_id),
+		LATERAL (SELECT pg_catalog.pg_has_role(h.role_oid, 'USAGE')
+			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
+COMMENT ON VIEW @extschema@.dbopt_pending_retries IS
+	'failed events that wait for another attempt';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.handler IS 'the handler that failed';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.event_id IS 'the event''s key, as text';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.event_type IS 'the event''s type';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.attempts IS 'attempts made so far; 0 after dbopt_replay_dead_letters()';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.next_retry_at IS 'when the next attempt is due';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.error_code IS
+	'SQLSTATE of the last error; NULL for who is neither a member of the handler''s role nor of pg_read_all_stats';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.error_message IS
+	'message of the last error; NULL for who is neither a member of the handler''s role nor of pg_read_all_stats';
+
+CREATE VIEW @extschema@.dbopt_dead_letters WITH (security_barrier) AS
+	SELECT h.name AS handler, d.event_key AS event_id, d.event_type,
+		d.attempts,
+		CASE WHEN v.visible THEN d.error_code END AS error_code,
+		CASE WHEN v.visible THEN d.error_message END AS error_message,
+		d.first_failed_at, d.failed_at
+	FROM @extschema@.dbopt_dead_letter d
+		JOIN @extschema@.dbopt_handler h USING (handler_id),
+		LATERAL (SELECT pg_catalog.pg_has_role(h.role_oid, 'USAGE')
+			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
+COMMENT ON VIEW @extschema@.dbopt_dead_letters IS
+	'events that were given up: attempts used up, or an error that is not retryable';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.handler IS 'the handler that failed';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.event_id IS 'the event''s key, as text';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.event_type IS 'the event''s type';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.attempts IS 'attempts made';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.error_code IS
+	'SQLSTATE of the last error; NULL for who is neither a member of the handler''s role nor of pg_read_all_stats';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.error_message IS
+	'message of the last error; NULL for who is neither a member of the handler''s role nor of pg_read_all_stats';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.first_failed_at IS 'when the first attempt failed';
+COMMENT ON COLUMN @extschema@.dbopt_dead_letters.failed_at IS 'when the last attempt failed';
+GRANT SELECT ON @extschema@.dbopt_pending_retries, @extschema@.dbopt_dead_letters TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_replay_dead_letters(
+		handler text DEFAULT NULL, event_id text DEFAULT NULL)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_replay_dead_letters'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_replay_dead_letters(text, text) IS
+	'makes dead letters retries again, due when the transaction commits, with all attempts before them; returns how many. handler NULL: all that the caller may change; event_id NULL: all of them. Errors: 42704 no such handler, 42501 the caller is neither a member of the handler''s role nor owns its events table';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_replay_dead_letters(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.dbopt_discard_dead_letters(
+		handler text DEFAULT NULL, event_id text DEFAULT NULL)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_discard_dead_letters'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_discard_dead_letters(text, text) IS
+	'forgets dead letters; returns how many. handler NULL: all that the caller may change; event_id NULL: all of them. Errors: 42704 no such handler, 42501 the caller is neither a member of the handler''s role nor owns its events table';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_discard_dead_letters(text, text) FROM PUBLIC;
+
 --
 -- The log
 --

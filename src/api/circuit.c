@@ -9,7 +9,7 @@
  */
 #include "postgres.h"
 
-#include "api/named_handler.h"
+#include "engine/config.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "state/circuit.h"

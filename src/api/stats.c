@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "api/named_handler.h"
+#include "api/handler_rights.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "state/circuit.h"

@@ -1,0 +1,31 @@
+/*
+ * backlog.h
+ *		How many events wait to be handed out.
+ */
+#ifndef DBOPT_BACKLOG_H
+#define DBOPT_BACKLOG_H
+
+#include "datatype/timestamp.h"
+#include "engine/cursor.h"
+
+#define DBOPT_WAITING_EXACT	10000	/* events counted one by one, at most */
+
+typedef struct DbOptWaiting
+{
+	int64		events;			/* behind the cursor and in its holes */
+	bool		exact;			/* counted; else an estimate, above
+								 * DBOPT_WAITING_EXACT */
+	bool		has_oldest;		/* something waits and tells its time */
+	TimestampTz oldest;			/* of the first one in the log */
+} DbOptWaiting;
+
+/*
+ * Counts a cursor's events, on a mark_processed source those that are not
+ * processed.  The time is that of the column created_at or event_timestamp;
+ * log positions are no times.  false: the log cannot be read at present.
+ */
+extern bool dbopt_waiting_count(const DbOptSource *source,
+								const DbOptCursor *cursor,
+								DbOptWaiting *waiting);
+
+#endif							/* DBOPT_BACKLOG_H */
