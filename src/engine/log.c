@@ -18,6 +18,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "engine/catalog.h"
 #include "engine/log.h"
@@ -172,8 +173,11 @@ dbopt_log_try_open(Oid relid, char **problem)
 		dbopt_log_close(log);
 		return NULL;
 	}
+	log->key_column = columns[2];
 	log->key_type = getBaseType(TupleDescAttr(RelationGetDescr(log->root),
 											  columns[2] - 1)->atttypid);
+	if (log->key_type == VARCHAROID)
+		log->key_type = TEXTOID;
 	get_typlenbyval(log->key_type, &log->key_length, &log->key_by_value);
 	if (!leaves_open(log, columns, problem))
 	{
@@ -202,6 +206,8 @@ dbopt_log_close(DbOptLog *log)
 {
 	for (int i = 0; i < log->nleaves; i++)
 	{
+		if (log->leaves[i].lock_slot != NULL)
+			ExecDropSingleTupleTableSlot(log->leaves[i].lock_slot);
 		index_close(log->leaves[i].index, NoLock);
 		if (log->leaves[i].rel != log->root)
 			table_close(log->leaves[i].rel, NoLock);

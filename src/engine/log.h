@@ -33,11 +33,13 @@ typedef struct DbOptLogLeaf
 	Relation	index;
 	TupleConversionMap *to_root;	/* NULL: the same columns */
 	AttrNumber	processed;		/* the column of that name, 0: none */
+	TupleTableSlot *lock_slot;	/* of dbopt_mark_lock(); NULL at first */
 } DbOptLogLeaf;
 
 typedef struct DbOptLog
 {
 	Relation	root;
+	AttrNumber	key_column;		/* of root */
 	Oid			key_type;
 	int16		key_length;
 	bool		key_by_value;
@@ -54,7 +56,7 @@ typedef struct DbOptLogEvent
 {
 	int64		position;
 	Datum		key;
-	const DbOptLogLeaf *leaf;
+	DbOptLogLeaf *leaf;
 	TupleTableSlot *slot;		/* NULL in a scan for keys */
 } DbOptLogEvent;
 

@@ -40,7 +40,7 @@ enum
 
 typedef struct LeafScan
 {
-	const DbOptLogLeaf *leaf;
+	DbOptLogLeaf *leaf;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	Buffer		visibility;
@@ -200,7 +200,7 @@ leaf_step(DbOptLogScan *scan, LeafScan *leaf)
 }
 
 static void
-leaf_begin(DbOptLogScan *scan, LeafScan *leaf, const DbOptLogLeaf *of,
+leaf_begin(DbOptLogScan *scan, LeafScan *leaf, DbOptLogLeaf *of,
 		   Snapshot snapshot)
 {
 	leaf->leaf = of;

@@ -67,11 +67,16 @@ pin_setting(const char *name, const char *value)
 void
 dbopt_owner_begin(DbOptOwnerScope *scope)
 {
-	Oid			owner = extension_owner();
+	dbopt_owner_begin_as(scope, extension_owner(),
+						 SECURITY_LOCAL_USERID_CHANGE);
+}
 
+/* The same as the owner of another table, in a security context of its own. */
+void
+dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner, int security_context)
+{
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(owner, scope->security_context |
-						   SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(owner, scope->security_context | security_context);
 	scope->guc_level = NewGUCNestLevel();
 	pin_setting("search_path", "pg_catalog, pg_temp");
 	pin_setting("row_security", "off");

@@ -44,6 +44,8 @@ typedef struct DbOptOwnerArgs
 } DbOptOwnerArgs;
 
 extern void dbopt_owner_begin(DbOptOwnerScope *scope);
+extern void dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner,
+								 int security_context);
 extern void dbopt_owner_end(const DbOptOwnerScope *scope);
 
 extern void dbopt_owner_bind(DbOptOwnerArgs *args, Oid type, Datum value);

@@ -106,6 +106,8 @@ typedef struct DbOptJob
 	int32		handler_id;
 	int32		cursor_id;		/* DELIVER, CHUNK */
 	int64		seq;			/* CHUNK */
+	TimestampTz since;			/* RETRY: none of the handler's retries is due
+								 * before; 0: unknown */
 } DbOptJob;
 
 typedef enum DbOptJobOutcome
@@ -121,6 +123,8 @@ typedef struct DbOptJobResult
 {
 	DbOptJobOutcome outcome;
 	TimestampTz retry_at;
+	bool		leftover;		/* a chunk was not settled: another job is to
+								 * run the rest of it */
 } DbOptJobResult;
 
 /*

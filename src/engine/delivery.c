@@ -1,0 +1,183 @@
+/*
+ * delivery.c
+ *		Calling the handler under its breaker, and counting.
+ *
+ * Run by pool sessions.  Results are reported to the breaker at once, so that
+ * it opens in the middle of a chunk; they are counted in the statistics when
+ * their transaction has committed.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "engine/delivery.h"
+#include "engine/fate.h"
+#include "portability/instr_time.h"
+#include "state/circuit.h"
+#include "state/pool.h"
+#include "utils/timestamp.h"
+
+typedef struct Attempt
+{
+	DbOptCall  *call;
+	Datum	   *rows;
+	int			count;
+} Attempt;
+
+bool
+dbopt_delivery_admit(DbOptDelivery *delivery, int wanted)
+{
+	delivery->admission =
+		dbopt_circuit_admit(delivery->slot,
+							&delivery->handler->policy->breaker, wanted);
+	delivery->unreported = delivery->admission.granted;
+	if (delivery->unreported == 0)
+		return false;
+	dbopt_session_hold(delivery->slot, &delivery->admission);
+	return true;
+}
+
+void
+dbopt_delivery_release(DbOptDelivery *delivery)
+{
+	if (delivery->unreported > 0)
+		dbopt_circuit_release(delivery->slot, &delivery->admission,
+							  delivery->unreported);
+	delivery->unreported = 0;
+	dbopt_session_release();
+}
+
+/* An event on trial goes on: its breaker waits for it. */
+bool
+dbopt_delivery_is_blocked(const DbOptDelivery *delivery)
+{
+	TimestampTz until = dbopt_circuit_blocked_until(delivery->slot);
+
+	return until != 0 &&
+		(!delivery->admission.trial || until != PG_INT64_MAX);
+}
+
+static void
+call_handler(void *arg)
+{
+	Attempt    *attempt = arg;
+
+	dbopt_call_rows(attempt->call, attempt->rows, attempt->count);
+}
+
+static void
+reported(DbOptDelivery *delivery, int count)
+{
+	delivery->unreported = Max(delivery->unreported - count, 0);
+}
+
+static void
+count_success(DbOptDelivery *delivery, int count, bool is_retry)
+{
+	DbOptCounters *counters = &delivery->tally.counters;
+
+	counters->attempts += count;
+	counters->successes += count;
+	if (is_retry)
+	{
+		counters->retries += count;
+		counters->successes_after_retry += count;
+	}
+	dbopt_circuit_success(delivery->slot, &delivery->admission, count);
+	reported(delivery, count);
+}
+
+static bool
+is_retryable(const DbOptHandler *handler, const DbOptFailure *failure)
+{
+	const DbOptPolicy *policy = handler->policy;
+
+	return dbopt_classify(policy->rules, policy->nrules,
+						  policy->retry_unknown, failure->sqlstate,
+						  failure->message);
+}
+
+void
+dbopt_delivery_failed(DbOptDelivery *delivery, const DbOptFailure *failure)
+{
+	delivery->tally.counters.attempts++;
+	delivery->tally.counters.failures++;
+	dbopt_tally_error(&delivery->tally, failure->sqlstate, failure->message);
+	dbopt_circuit_failure(delivery->slot, &delivery->admission,
+						  is_retryable(delivery->handler, failure));
+	reported(delivery, 1);
+}
+
+/* A cancel by our own timer says so, and not "due to user request". */
+static void
+name_timeout(const DbOptDelivery *delivery, DbOptFailure *failure)
+{
+	if (failure->timed_out)
+		failure->message = psprintf("handler \"%s\" was cancelled by its timeout of %lld ms",
+									delivery->handler->name,
+									(long long) (delivery->handler->timeout / 1000));
+}
+
+bool
+dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call, Datum *rows,
+				   int count, bool is_retry, DbOptFailure *failure)
+{
+	Attempt		attempt = {call, rows, count};
+	instr_time	start,
+				end;
+	bool		succeeded;
+
+	INSTR_TIME_SET_CURRENT(start);
+	succeeded = dbopt_exec_try(call_handler, &attempt,
+							   delivery->handler->timeout, failure);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	if (!succeeded)
+		name_timeout(delivery, failure);
+	if (succeeded || count == 1)
+		dbopt_tally_times(&delivery->tally, INSTR_TIME_GET_MICROSEC(end),
+						  count);
+	if (succeeded)
+		count_success(delivery, count, is_retry);
+	else if (count == 1)
+	{
+		dbopt_delivery_failed(delivery, failure);
+		if (is_retry)
+			delivery->tally.counters.retries++;
+	}
+	return succeeded;
+}
+
+void
+dbopt_delivery_settle_failed(DbOptDelivery *delivery, DbOptQueue *queue,
+							 DbOptFailed *failed)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DbOptFate	fate;
+
+	fate = dbopt_fate(delivery->handler, &failed->failure, failed->attempts,
+					  dbopt_stats_failure_rate(delivery->slot),
+					  pg_prng_double(&pg_global_prng_state), now);
+	failed->retry_at = fate.retry_at;
+	dbopt_queue_put(queue, delivery->handler->handler_id, failed, now);
+	if (fate.retry_at == 0)
+		delivery->tally.counters.dead_letters++;
+	else
+		delivery->first_retry_at = Min(delivery->first_retry_at,
+									   fate.retry_at);
+}
+
+void
+dbopt_delivery_begin(DbOptDelivery *delivery)
+{
+	memset(&delivery->tally, 0, sizeof(delivery->tally));
+	delivery->first_retry_at = PG_INT64_MAX;
+}
+
+void
+dbopt_delivery_committed(DbOptDelivery *delivery)
+{
+	dbopt_stats_add(delivery->slot, &delivery->tally);
+	if (delivery->first_retry_at != PG_INT64_MAX)
+		dbopt_handler_retry_at(delivery->slot, delivery->first_retry_at);
+	dbopt_delivery_begin(delivery);
+}

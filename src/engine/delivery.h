@@ -1,0 +1,63 @@
+/*
+ * delivery.h
+ *		What running a chunk and running retries have in common: calling the
+ *		handler under its breaker, and counting.
+ */
+#ifndef DBOPT_DELIVERY_H
+#define DBOPT_DELIVERY_H
+
+#include "engine/call.h"
+#include "engine/exec.h"
+#include "engine/queue.h"
+#include "state/stats.h"
+
+/* Transactions that run event by event commit after this many. */
+#define DBOPT_SINGLE_BATCH	50
+
+typedef struct DbOptDelivery
+{
+	const DbOptConfig *config;
+	const DbOptHandler *handler;
+	int			slot;			/* of the handler in shared memory; -1: none */
+	DbOptAdmission admission;
+	int			unreported;		/* admitted events without a result */
+	MemoryContext context;		/* outlives the delivery's transactions */
+
+	/* Of the present transaction; counts once that has committed. */
+	DbOptTally	tally;
+	TimestampTz first_retry_at; /* of what it has queued; PG_INT64_MAX: none */
+	char	   *broken;			/* why the handler cannot be called; NULL */
+} DbOptDelivery;
+
+/* Asks the breaker for events; false: none now. */
+extern bool dbopt_delivery_admit(DbOptDelivery *delivery, int wanted);
+
+/* Gives back what was admitted and not used. */
+extern void dbopt_delivery_release(DbOptDelivery *delivery);
+
+/* Has the handler's breaker opened meanwhile? */
+extern bool dbopt_delivery_is_blocked(const DbOptDelivery *delivery);
+
+/*
+ * Calls the handler for rows in a subtransaction.  A success, and a failure of
+ * one row alone, are reported to the breaker and counted; a failure of
+ * several says nothing of each.
+ */
+extern bool dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call,
+							   Datum *rows, int count, bool is_retry,
+							   DbOptFailure *failure);
+
+/* Counts a failure that came otherwise: at commit. */
+extern void dbopt_delivery_failed(DbOptDelivery *delivery,
+								  const DbOptFailure *failure);
+
+/* Decides what becomes of a failed event, and writes it down. */
+extern void dbopt_delivery_settle_failed(DbOptDelivery *delivery,
+										 DbOptQueue *queue,
+										 DbOptFailed *failed);
+
+/* The transaction begins; it has committed; it was rolled back. */
+extern void dbopt_delivery_begin(DbOptDelivery *delivery);
+extern void dbopt_delivery_committed(DbOptDelivery *delivery);
+
+#endif							/* DBOPT_DELIVERY_H */

@@ -1,0 +1,359 @@
+/*
+ * job.c
+ *		What a pool session does: one job, from its transactions' start to
+ *		their end.
+ *
+ * Run by pool sessions, as the handler's role.  Walks an event's way: ask the
+ * breaker, hand out, run, settle (handout.c, run.c, retry.c), again and again
+ * until there is nothing left, the breaker opens, or the scheduler wants the
+ * session for something else.
+ */
+#include "postgres.h"
+
+#include "engine/broken.h"
+#include "engine/handout.h"
+#include "engine/job.h"
+#include "engine/retry.h"
+#include "engine/run.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/guc.h"
+#include "state/pool.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A chunk takes about this long. */
+#define CHUNK_TIME_US	50000.0
+
+/* The first chunk of a handler whose speed is not known. */
+#define FIRST_CHUNK		16
+
+/* Up to this size losing a hand-out in a crash is harmless: design, 2.2. */
+#define SMALL_CHUNK		16
+
+/* A job that fails outside its handler is repeated after 1 s, 2 s, ... */
+#define MAX_JOB_DELAY_MS	30000
+
+typedef struct JobRun
+{
+	const DbOptJob *job;
+	DbOptJobResult *result;
+	MemoryContext context;		/* of the job */
+	MemoryContext round_context;	/* of one chunk or batch */
+	DbOptDelivery delivery;
+	DbOptCursor *cursor;
+} JobRun;
+
+/* Jobs that have failed in a row in this session. */
+static int	failures_in_a_row = 0;
+
+/* The handler, if it is to run at present; NULL else. */
+static const DbOptHandler *
+handler_to_run(const JobRun *run, const DbOptConfig *config)
+{
+	const DbOptHandler *handler = dbopt_config_handler(config,
+													   run->job->handler_id);
+
+	if (config->paused || handler == NULL || handler->paused ||
+		!handler->usable || handler->role != GetUserId())
+		return NULL;
+	return handler;
+}
+
+/* Begins a round: a transaction, in which the configuration is read. */
+static bool
+round_begin(JobRun *run)
+{
+	DbOptDelivery *delivery = &run->delivery;
+
+	CHECK_FOR_INTERRUPTS();
+	MemoryContextReset(run->round_context);
+	MemoryContextSwitchTo(run->round_context);
+	memset(delivery, 0, sizeof(*delivery));
+	delivery->context = run->round_context;
+	dbopt_exec_begin();
+	delivery->config = dbopt_config_get();
+	delivery->handler = handler_to_run(run, delivery->config);
+	delivery->slot = dbopt_handler_find(MyDatabaseId, run->job->handler_id);
+	return delivery->handler != NULL;
+}
+
+/* Ends a transaction that cannot fail to commit but by an accident. */
+static void
+round_commit(JobRun *run, DbOptDurability durability)
+{
+	DbOptFailure failure;
+
+	if (!dbopt_exec_commit(run->round_context, durability, &failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not commit: %s", failure.message)));
+}
+
+static void
+finish(JobRun *run, DbOptJobOutcome outcome)
+{
+	run->result->outcome = outcome;
+}
+
+static void
+finish_rejected(JobRun *run)
+{
+	TimestampTz until = dbopt_circuit_blocked_until(run->delivery.slot);
+
+	run->result->retry_at = until;
+	finish(run, until == 0 ? DBOPT_JOB_MORE : DBOPT_JOB_REJECTED);
+}
+
+/* The handler cannot be called: nobody tries again until that is mended. */
+static void
+finish_broken(JobRun *run)
+{
+	dbopt_exec_begin();
+	dbopt_handler_set_broken(run->job->handler_id, run->delivery.broken);
+	round_commit(run, DBOPT_COMMIT_AS_SET);
+	finish(run, DBOPT_JOB_DONE);
+}
+
+static void
+finish_blocked(JobRun *run)
+{
+	if (run->delivery.broken != NULL)
+		finish_broken(run);
+	else
+		finish_rejected(run);
+}
+
+/* How many events to ask for: about CHUNK_TIME_US of the handler's time. */
+static int
+wanted_events(const DbOptDelivery *delivery)
+{
+	double		mean = dbopt_stats_mean_time(delivery->slot);
+	int			limit = dbopt_chunk_size;
+
+	if (delivery->handler->chunk_size > 0)
+		limit = Min(limit, delivery->handler->chunk_size);
+	if (mean <= 0)
+		return Min(limit, FIRST_CHUNK);
+	return (int) Max(Min(CHUNK_TIME_US / mean, (double) limit), 1);
+}
+
+/* The cursor of the job, read once, in a transaction; false: it is gone. */
+static bool
+find_cursor(JobRun *run)
+{
+	MemoryContext previous;
+
+	if (run->cursor == NULL)
+	{
+		previous = MemoryContextSwitchTo(run->context);
+		run->cursor = dbopt_cursor_load(run->job->cursor_id);
+		MemoryContextSwitchTo(previous);
+	}
+	return run->cursor != NULL;
+}
+
+/* On a mark_processed source another handler may be the right one by now. */
+static bool
+is_handlers_cursor(const JobRun *run)
+{
+	const DbOptDelivery *delivery = &run->delivery;
+	const DbOptHandler *handler = delivery->handler;
+
+	return !handler->source->mark_processed ||
+		dbopt_config_most_specific(delivery->config, handler->source,
+								   run->cursor->event_type) == handler;
+}
+
+/* Runs a chunk; true: it is settled and the job may go on. */
+static bool
+run_chunk(JobRun *run, int64 seq, int events)
+{
+	DbOptRunResult result;
+
+	dbopt_stats_in_flight(run->delivery.slot, events);
+	result = dbopt_run_chunk(&run->delivery, run->cursor, seq);
+	dbopt_stats_in_flight(run->delivery.slot, -events);
+	dbopt_delivery_release(&run->delivery);
+	if (result == DBOPT_RUN_SETTLED)
+		return true;
+	run->result->leftover = true;
+	finish_blocked(run);
+	return false;
+}
+
+/* Hands out and runs one chunk; true: there may be more to do. */
+static bool
+deliver_round(JobRun *run)
+{
+	DbOptDelivery *delivery = &run->delivery;
+	DbOptChunk	chunk;
+	DbOptHandoutResult result;
+
+	if (!round_begin(run) || !find_cursor(run) || !is_handlers_cursor(run))
+	{
+		round_commit(run, DBOPT_COMMIT_ASYNC);
+		return false;
+	}
+	if (!dbopt_delivery_admit(delivery, wanted_events(delivery)))
+	{
+		round_commit(run, DBOPT_COMMIT_ASYNC);
+		finish_rejected(run);
+		return false;
+	}
+	result = dbopt_handout(delivery->config, delivery->handler->source,
+						   run->cursor, delivery->unreported, &chunk);
+	round_commit(run, chunk.events > SMALL_CHUNK ? DBOPT_COMMIT_AS_SET :
+				 DBOPT_COMMIT_ASYNC);
+	if (result == DBOPT_HANDOUT_NONE)
+	{
+		dbopt_delivery_release(delivery);
+		return false;
+	}
+	if (result == DBOPT_HANDOUT_FULL)
+		dbopt_session_more_work();
+	return run_chunk(run, chunk.seq, chunk.events) &&
+		result == DBOPT_HANDOUT_FULL;
+}
+
+static void
+deliver(JobRun *run)
+{
+	while (deliver_round(run))
+		if (dbopt_session_should_yield())
+		{
+			finish(run, DBOPT_JOB_MORE);
+			return;
+		}
+}
+
+/* Runs a chunk that a session has left over. */
+static void
+run_leftover(JobRun *run)
+{
+	bool		ready = round_begin(run) && find_cursor(run) &&
+		is_handlers_cursor(run);
+
+	round_commit(run, DBOPT_COMMIT_ASYNC);
+	if (!ready)
+		return;
+	if (!dbopt_delivery_admit(&run->delivery, wanted_events(&run->delivery)))
+	{
+		run->result->leftover = true;
+		finish_rejected(run);
+		return;
+	}
+	(void) run_chunk(run, run->job->seq, 0);
+}
+
+/* Tells the scheduler when the next of the handler's retries is due. */
+static void
+announce_next_retry(JobRun *run)
+{
+	TimestampTz next;
+
+	dbopt_exec_begin();
+	next = dbopt_queue_next(run->job->handler_id, GetCurrentTimestamp());
+	round_commit(run, DBOPT_COMMIT_ASYNC);
+	dbopt_handler_retry_at(run->delivery.slot, next);
+}
+
+/* Runs a batch of retries; true: there may be more. */
+static bool
+retry_round(JobRun *run)
+{
+	DbOptRetryResult result;
+	bool		ready = round_begin(run);
+
+	round_commit(run, DBOPT_COMMIT_ASYNC);
+	if (!ready)
+		return false;
+	if (!dbopt_delivery_admit(&run->delivery, DBOPT_SINGLE_BATCH))
+	{
+		finish_rejected(run);
+		return false;
+	}
+	result = dbopt_retry_batch(&run->delivery, run->job->since);
+	dbopt_delivery_release(&run->delivery);
+	if (result == DBOPT_RETRY_BLOCKED)
+		finish_blocked(run);
+	return result == DBOPT_RETRY_SOME;
+}
+
+static void
+retry(JobRun *run)
+{
+	while (retry_round(run))
+		if (dbopt_session_should_yield())
+		{
+			finish(run, DBOPT_JOB_MORE);
+			return;
+		}
+	if (run->result->outcome == DBOPT_JOB_DONE)
+		announce_next_retry(run);
+}
+
+static void
+run_job(void *arg)
+{
+	JobRun	   *run = arg;
+
+	dbopt_config_hold();
+	switch (run->job->kind)
+	{
+		case DBOPT_JOB_DELIVER:
+			deliver(run);
+			break;
+		case DBOPT_JOB_CHUNK:
+			run_leftover(run);
+			break;
+		case DBOPT_JOB_RETRY:
+			retry(run);
+			break;
+		case DBOPT_JOB_NONE:
+			break;
+	}
+}
+
+static void
+job_failed(JobRun *run, const DbOptFailure *failure)
+{
+	int			delay = Min(1000 << Min(failures_in_a_row, 5),
+							MAX_JOB_DELAY_MS);
+
+	dbopt_delivery_release(&run->delivery);
+	failures_in_a_row++;
+	run->result->leftover = true;
+	run->result->retry_at =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+	finish(run, DBOPT_JOB_FAILED);
+	ereport(LOG,
+			(errmsg("dbopt: a job of handler %d failed and is repeated in %d ms: %s",
+					run->job->handler_id, delay, failure->message),
+			 errdetail_log("The SQLSTATE was %s.", failure->sqlstate)));
+}
+
+void
+dbopt_job_run(const DbOptJob *job, DbOptJobResult *result)
+{
+	MemoryContext previous = CurrentMemoryContext;
+	JobRun	   *run = MemoryContextAllocZero(TopMemoryContext, sizeof(JobRun));
+	DbOptFailure failure;
+
+	memset(result, 0, sizeof(*result));
+	run->job = job;
+	run->result = result;
+	run->context = AllocSetContextCreate(TopMemoryContext, "dbopt job",
+										 ALLOCSET_DEFAULT_SIZES);
+	run->round_context = AllocSetContextCreate(run->context, "dbopt round",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(run->context);
+	if (dbopt_exec_guard(run_job, run, &failure))
+		failures_in_a_row = 0;
+	else
+		job_failed(run, &failure);
+	MemoryContextSwitchTo(previous);
+	dbopt_config_release();
+	MemoryContextDelete(run->context);
+	pfree(run);
+}

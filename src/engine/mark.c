@@ -1,0 +1,149 @@
+/*
+ * mark.c
+ *		Keeping "processed" and its companions up to date on the events of a
+ *		mark_processed source.
+ *
+ * Run by pool sessions in the transaction that runs the events.  The rows are
+ * locked (FOR NO KEY UPDATE) before the handler sees them; the UPDATE runs as
+ * the owner of the table, in a security-restricted operation with a pinned
+ * search_path, since triggers, index expressions and predicates of the table
+ * run with it.
+ */
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "engine/mark.h"
+#include "engine/owner_spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+bool
+dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
+{
+	DbOptLogLeaf *leaf = event->leaf;
+	ItemPointerData tid = event->slot->tts_tid;
+	TM_FailureData failure;
+	TM_Result	result;
+	bool		isnull;
+	Datum		processed;
+
+	if (leaf->lock_slot == NULL)
+		leaf->lock_slot = table_slot_create(leaf->rel, NULL);
+	result = table_tuple_lock(leaf->rel, &tid, snapshot, leaf->lock_slot,
+							  GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, LockWaitBlock,
+							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+	if (result != TM_Ok)
+		return false;
+	event->slot = leaf->lock_slot;
+	processed = slot_getattr(event->slot, leaf->processed, &isnull);
+	return isnull || !DatumGetBool(processed);
+}
+
+/* Does the table have a column of this name and type? */
+static bool
+has_column(const DbOptLog *log, const char *name, Oid type)
+{
+	Oid			relid = RelationGetRelid(log->root);
+	AttrNumber	column = get_attnum(relid, name);
+
+	return column > 0 && get_atttype(relid, column) == type;
+}
+
+/* UPDATE schema.table SET ... WHERE key, to be completed. */
+static void
+start_update(const DbOptLog *log, StringInfo sql)
+{
+	Relation	rel = log->root;
+
+	initStringInfo(sql);
+	appendStringInfo(sql, "UPDATE %s.%s SET ",
+					 quote_identifier(get_namespace_name(RelationGetNamespace(rel))),
+					 quote_identifier(RelationGetRelationName(rel)));
+}
+
+static const char *
+key_column(const DbOptLog *log)
+{
+	return quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(log->root),
+												  log->key_column - 1)->attname));
+}
+
+static void
+run_update(const DbOptLog *log, const char *sql, const DbOptOwnerArgs *args)
+{
+	DbOptOwnerScope scope;
+
+	dbopt_owner_begin_as(&scope, log->root->rd_rel->relowner,
+						 SECURITY_LOCAL_USERID_CHANGE |
+						 SECURITY_RESTRICTED_OPERATION);
+	dbopt_owner_execute(sql, args);
+	dbopt_owner_end(&scope);
+}
+
+void
+dbopt_mark_processed(const DbOptLog *log, Datum *keys, int count,
+					 int attempts)
+{
+	DbOptOwnerArgs args = {0};
+	StringInfoData sql;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	if (count == 0)
+		return;
+	get_typlenbyvalalign(log->key_type, &length, &by_value, &align);
+	dbopt_owner_bind(&args, get_array_type(log->key_type),
+					 PointerGetDatum(construct_array(keys, count,
+													 log->key_type, length,
+													 by_value, align)));
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(attempts - 1));
+	start_update(log, &sql);
+	appendStringInfoString(&sql, "processed = true");
+	if (has_column(log, "processed_at", TIMESTAMPTZOID))
+		appendStringInfoString(&sql, ", processed_at = pg_catalog.clock_timestamp()");
+	if (has_column(log, "retry_count", INT4OID))
+		appendStringInfoString(&sql, ", retry_count = $2");
+	if (has_column(log, "error_message", TEXTOID))
+		appendStringInfoString(&sql, ", error_message = NULL");
+	appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.=) ANY ($1) AND $2 IS NOT NULL",
+					 key_column(log));
+	run_update(log, sql.data, &args);
+}
+
+void
+dbopt_mark_failed(const DbOptLog *log, const DbOptFailed *failed)
+{
+	DbOptOwnerArgs args = {0};
+	StringInfoData sql;
+	const char *separator = "";
+
+	dbopt_owner_bind(&args, log->key_type,
+					 dbopt_log_key_from_text(log, failed->key));
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(failed->attempts));
+	dbopt_owner_bind_text(&args, failed->failure.message);
+	start_update(log, &sql);
+	if (has_column(log, "retry_count", INT4OID))
+	{
+		appendStringInfoString(&sql, "retry_count = $2");
+		separator = ", ";
+	}
+	if (has_column(log, "error_message", TEXTOID))
+	{
+		appendStringInfo(&sql, "%serror_message = $3", separator);
+		separator = ", ";
+	}
+	if (*separator == '\0')
+		return;
+	appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.=) $1 AND $2 IS NOT NULL AND $3 IS NOT NULL",
+					 key_column(log));
+	run_update(log, sql.data, &args);
+}

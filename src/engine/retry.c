@@ -1,0 +1,184 @@
+/*
+ * retry.c
+ *		Running the due retries of a handler.
+ *
+ * Run by pool sessions, as the handler's role.  A batch is one transaction:
+ * lock the events table, claim due rows of the retry queue, take a new
+ * snapshot, run each event in a subtransaction; delete its row, move it on or
+ * make it a dead letter; commit.  When the commit fails, the batch runs again
+ * one event a transaction, and a commit that fails then is that event's
+ * failure.
+ *
+ * A queued event whose row is gone from the events table, or has another
+ * identity by now, is dropped: there is nothing to deliver.
+ */
+#include "postgres.h"
+
+#include "engine/catalog.h"
+#include "engine/mark.h"
+#include "engine/retry.h"
+#include "state/stats.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+typedef struct Batch
+{
+	DbOptDelivery *delivery;
+	TimestampTz since;
+	TimestampTz now;
+	int			limit;
+	bool		blocked;
+	int			claimed;
+	const DbOptFailure *commit_failure; /* of the one event claimed; NULL */
+
+	DbOptLog   *log;
+	Snapshot	snapshot;
+	DbOptCall	call;
+	DbOptQueue	queue;
+} Batch;
+
+/* Reads a queued event's row; false: it is gone, or done with otherwise. */
+static bool
+fetch_row(Batch *batch, const DbOptFailed *failed, Datum *row)
+{
+	DbOptPlace	place = {failed->position, false, (Datum) 0};
+	DbOptLogScan *scan;
+	DbOptLogEvent event;
+	bool		found;
+
+	place.key = dbopt_log_key_from_text(batch->log, failed->key);
+	scan = dbopt_log_find_begin(batch->log, batch->snapshot,
+								failed->event_type, &place);
+	found = dbopt_log_scan_next(scan, &event) &&
+		(!batch->log->unprocessed_only ||
+		 dbopt_mark_lock(batch->log, batch->snapshot, &event));
+	if (found)
+		*row = dbopt_log_event_row(batch->log, &event);
+	dbopt_log_scan_end(scan);
+	return found;
+}
+
+static void
+settle_success(Batch *batch, const DbOptFailed *failed)
+{
+	Datum		key;
+
+	dbopt_queue_remove(&batch->queue, failed);
+	if (!batch->log->unprocessed_only)
+		return;
+	key = dbopt_log_key_from_text(batch->log, failed->key);
+	dbopt_mark_processed(batch->log, &key, 1, failed->attempts + 1);
+}
+
+static void
+settle_failure(Batch *batch, DbOptFailed *failed)
+{
+	failed->attempts++;
+	dbopt_delivery_settle_failed(batch->delivery, &batch->queue, failed);
+	if (batch->log->unprocessed_only)
+		dbopt_mark_failed(batch->log, failed);
+}
+
+static void
+retry_event(Batch *batch, DbOptFailed *failed)
+{
+	Datum		row;
+
+	if (!fetch_row(batch, failed, &row))
+		dbopt_queue_remove(&batch->queue, failed);
+	else if (batch->commit_failure != NULL)
+	{
+		failed->failure = *batch->commit_failure;
+		dbopt_delivery_failed(batch->delivery, &failed->failure);
+		batch->delivery->tally.counters.retries++;
+		settle_failure(batch, failed);
+	}
+	else if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1, true,
+								&failed->failure))
+		settle_success(batch, failed);
+	else
+		settle_failure(batch, failed);
+}
+
+/* Claims and runs, in the batch's transaction. */
+static void
+batch_work(Batch *batch)
+{
+	DbOptDelivery *delivery = batch->delivery;
+	const DbOptSource *source = delivery->handler->source;
+	List	   *claimed;
+	ListCell   *cell;
+
+	batch->log = dbopt_log_open(source->relid);
+	batch->log->unprocessed_only = source->mark_processed;
+	delivery->broken = dbopt_call_prepare(&batch->call, delivery->handler,
+										  batch->log);
+	batch->blocked = delivery->broken != NULL;
+	dbopt_queue_open(&batch->queue);
+	claimed = batch->blocked ? NIL :
+		dbopt_queue_claim(&batch->queue, delivery->handler->handler_id,
+						  batch->since, batch->now, batch->limit);
+	batch->claimed = list_length(claimed);
+	batch->snapshot = dbopt_snapshot_new();
+	foreach(cell, claimed)
+	{
+		if (foreach_current_index(cell) > 0 &&
+			dbopt_delivery_is_blocked(delivery))
+		{
+			batch->blocked = true;
+			break;
+		}
+		retry_event(batch, lfirst(cell));
+	}
+	UnregisterSnapshot(batch->snapshot);
+	dbopt_queue_close(&batch->queue);
+	dbopt_log_close(batch->log);
+}
+
+/* Runs the batch's transaction; false: its commit failed. */
+static bool
+batch_run(Batch *batch, DbOptFailure *failure)
+{
+	dbopt_delivery_begin(batch->delivery);
+	dbopt_exec_begin();
+	batch_work(batch);
+	if (!dbopt_exec_commit(batch->delivery->context, DBOPT_COMMIT_ASYNC,
+						   failure))
+		return false;
+	dbopt_delivery_committed(batch->delivery);
+	return true;
+}
+
+static DbOptRetryResult
+batch_result(const Batch *batch)
+{
+	if (batch->blocked)
+		return DBOPT_RETRY_BLOCKED;
+	return batch->claimed == 0 ? DBOPT_RETRY_NONE : DBOPT_RETRY_SOME;
+}
+
+DbOptRetryResult
+dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz since)
+{
+	Batch		batch = {0};
+	DbOptFailure failure;
+
+	batch.delivery = delivery;
+	batch.since = since;
+	batch.now = GetCurrentTimestamp();
+	batch.limit = Min(DBOPT_SINGLE_BATCH, delivery->unreported);
+	if (batch_run(&batch, &failure))
+		return batch_result(&batch);
+
+	batch.limit = 1;
+	if (batch_run(&batch, &failure))
+		return batch_result(&batch);
+	batch.commit_failure = &failure;
+	if (!batch_run(&batch, &failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not write down a failed retry: %s",
+						failure.message)));
+	return batch_result(&batch);
+}

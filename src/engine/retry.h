@@ -1,0 +1,25 @@
+/*
+ * retry.h
+ *		Running the due retries of a handler.
+ */
+#ifndef DBOPT_RETRY_H
+#define DBOPT_RETRY_H
+
+#include "engine/delivery.h"
+
+typedef enum DbOptRetryResult
+{
+	DBOPT_RETRY_NONE,			/* none was due */
+	DBOPT_RETRY_SOME,			/* a batch has run; there may be more */
+	DBOPT_RETRY_BLOCKED			/* the breaker is open, or the handler is
+								 * broken (delivery->broken) */
+} DbOptRetryResult;
+
+/*
+ * Runs one batch of the retries that are due, in a transaction of its own.
+ * Called and returns outside a transaction, with delivery->context current.
+ */
+extern DbOptRetryResult dbopt_retry_batch(DbOptDelivery *delivery,
+										  TimestampTz since);
+
+#endif							/* DBOPT_RETRY_H */

@@ -1,0 +1,436 @@
+/*
+ * run.c
+ *		Running a chunk that has been handed out.
+ *
+ * Run by pool sessions, as the handler's role.  A chunk is run in one or more
+ * transactions ("steps").  Each locks the events table, then the chunk's row,
+ * takes a new snapshot, runs events from the chunk's lower bound on, writes
+ * down what failed, moves the bound or deletes the chunk, and commits: effects,
+ * failures and progress are one.
+ *
+ * In bulk, slices of the chunk run in a subtransaction each.  A slice that
+ * fails runs again event by event, so that one bad event costs only itself;
+ * such a step ends after DBOPT_SINGLE_BATCH events, since PostgreSQL caches
+ * 64 subtransaction ids of a backend and more slow down every snapshot.  When
+ * a commit fails, the same events run again one a transaction, where a commit
+ * that fails is that event's failure.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "engine/catalog.h"
+#include "engine/chunk.h"
+#include "engine/mark.h"
+#include "engine/run.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* A slice is what is in memory at once. */
+#define SLICE_EVENTS	1000
+#define SLICE_BYTES		(4 * 1024 * 1024)
+
+/* Above this share of failures a handler runs event by event. */
+#define RARE_FAILURES	0.05
+
+typedef enum RunMode
+{
+	RUN_BULK,
+	RUN_SINGLE,
+	RUN_ISOLATED
+} RunMode;
+
+typedef struct Slice
+{
+	int			count;
+	Size		bytes;
+	Datum		rows[SLICE_EVENTS];
+	DbOptPlace	places[SLICE_EVENTS];
+	bool		is_last;		/* the chunk ends with it */
+} Slice;
+
+typedef struct Run
+{
+	DbOptDelivery *delivery;
+	const DbOptCursor *cursor;
+	int64		seq;
+	RunMode		mode;
+	bool		settled;
+	bool		blocked;
+	bool		commit_failed;	/* of the event next in turn, isolated */
+	DbOptFailure commit_failure;
+	MemoryContext slice_context;
+	Slice		slice;
+
+	/* Of the present step. */
+	DbOptLog   *log;
+	Snapshot	snapshot;
+	DbOptChunk	chunk;
+	DbOptCall	call;
+	DbOptPlace	done;			/* up to here events have run */
+	bool		at_end;
+	int			events;			/* run in this step */
+	List	   *failed;			/* of DbOptFailed * */
+	int			nmarks;			/* events that succeeded and are to be marked */
+	int			max_marks;
+	Datum	   *marks;
+} Run;
+
+static bool
+is_marking(const Run *run)
+{
+	return run->log->unprocessed_only;
+}
+
+/* How many events the next slice may have. */
+static int
+slice_limit(const Run *run)
+{
+	int			limit = Min(SLICE_EVENTS, run->delivery->unreported);
+
+	switch (run->mode)
+	{
+		case RUN_BULK:
+			return limit;
+		case RUN_SINGLE:
+			return Min(limit, DBOPT_SINGLE_BATCH - run->events);
+		case RUN_ISOLATED:
+			break;
+	}
+	return 1;
+}
+
+static void
+slice_add(Run *run, const DbOptLogEvent *event)
+{
+	Slice	   *slice = &run->slice;
+	Datum		row = dbopt_log_event_row(run->log, event);
+	DbOptPlace *place = &slice->places[slice->count];
+
+	slice->rows[slice->count] = row;
+	slice->bytes += HeapTupleHeaderGetDatumLength(DatumGetHeapTupleHeader(row));
+	place->position = event->position;
+	place->whole = false;
+	place->key = dbopt_log_key_copy(run->log, event->key);
+	slice->count++;
+}
+
+/* Reads the next events of the chunk into memory. */
+static void
+slice_fetch(Run *run, int limit)
+{
+	Slice	   *slice = &run->slice;
+	DbOptChunkWalk *walk;
+	DbOptLogEvent event;
+	MemoryContext previous;
+
+	MemoryContextReset(run->slice_context);
+	previous = MemoryContextSwitchTo(run->slice_context);
+	slice->count = 0;
+	slice->bytes = 0;
+	slice->is_last = false;
+	walk = dbopt_chunk_walk_begin(run->log, run->snapshot,
+								  run->cursor->event_type, &run->chunk,
+								  &run->done, DBOPT_LOG_ROWS);
+	while (slice->count < limit && slice->bytes < SLICE_BYTES)
+	{
+		if (!dbopt_chunk_walk_next(walk, &event))
+		{
+			slice->is_last = true;
+			break;
+		}
+		if (!is_marking(run) ||
+			dbopt_mark_lock(run->log, run->snapshot, &event))
+			slice_add(run, &event);
+	}
+	dbopt_chunk_walk_end(walk);
+	MemoryContextSwitchTo(previous);
+}
+
+/* Is this the last place of the chunk? */
+static bool
+is_end_of_chunk(const Run *run, const DbOptPlace *place)
+{
+	const DbOptPlace *end = &run->chunk.to;
+
+	return !end->whole && place->position == end->position &&
+		datum_image_eq(place->key, end->key, run->log->key_by_value,
+					   run->log->key_length);
+}
+
+/* The first "count" events of the slice are done with. */
+static void
+slice_done(Run *run, int count)
+{
+	const Slice *slice = &run->slice;
+
+	if (count > 0)
+	{
+		run->done = slice->places[count - 1];
+		run->done.key = dbopt_log_key_copy(run->log, run->done.key);
+		run->events += count;
+	}
+	run->at_end = count == slice->count &&
+		(slice->is_last ||
+		 (count > 0 && is_end_of_chunk(run, &slice->places[count - 1])));
+}
+
+static void
+note_success(Run *run, const DbOptPlace *place)
+{
+	if (!is_marking(run))
+		return;
+	if (run->nmarks == run->max_marks)
+	{
+		run->max_marks = Max(run->max_marks * 2, 64);
+		run->marks = run->marks == NULL ?
+			palloc(sizeof(Datum) * run->max_marks) :
+			repalloc(run->marks, sizeof(Datum) * run->max_marks);
+	}
+	run->marks[run->nmarks++] = dbopt_log_key_copy(run->log, place->key);
+}
+
+static void
+note_failure(Run *run, const DbOptPlace *place, const DbOptFailure *failure)
+{
+	DbOptFailed *failed = palloc0(sizeof(DbOptFailed));
+
+	failed->position = place->position;
+	failed->key = dbopt_log_key_to_text(run->log, place->key);
+	failed->event_type = run->cursor->event_type;
+	failed->attempts = 1;
+	failed->failure = *failure;
+	run->failed = lappend(run->failed, failed);
+}
+
+/* Runs the slice as a whole. */
+static bool
+run_bulk(Run *run)
+{
+	Slice	   *slice = &run->slice;
+	DbOptFailure failure;
+
+	if (!dbopt_delivery_try(run->delivery, &run->call, slice->rows,
+							slice->count, false, &failure))
+		return false;
+	for (int i = 0; i < slice->count; i++)
+		note_success(run, &slice->places[i]);
+	slice_done(run, slice->count);
+	return true;
+}
+
+/* Runs one event of the slice; it may have failed at commit before. */
+static bool
+run_one(Run *run, int i)
+{
+	Slice	   *slice = &run->slice;
+	DbOptFailure failure;
+
+	if (run->commit_failed)
+	{
+		run->commit_failed = false;
+		note_failure(run, &slice->places[i], &run->commit_failure);
+		dbopt_delivery_failed(run->delivery, &run->commit_failure);
+		return false;
+	}
+	if (dbopt_delivery_try(run->delivery, &run->call, &slice->rows[i], 1,
+						   false, &failure))
+	{
+		note_success(run, &slice->places[i]);
+		return true;
+	}
+	note_failure(run, &slice->places[i], &failure);
+	return false;
+}
+
+/* Runs the slice event by event, until the breaker opens. */
+static void
+run_singly(Run *run)
+{
+	Slice	   *slice = &run->slice;
+	int			count = Min(slice->count, slice_limit(run));
+	int			failures = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		if (i > 0 && dbopt_delivery_is_blocked(run->delivery))
+			break;
+		if (!run_one(run, i))
+			failures++;
+	}
+	slice_done(run, i);
+	if (run->mode == RUN_SINGLE && i == count &&
+		failures <= count * RARE_FAILURES)
+		run->mode = RUN_BULK;
+}
+
+/* Has the step run what one transaction should? */
+static bool
+step_is_full(const Run *run)
+{
+	if (run->at_end || run->delivery->unreported == 0 || run->blocked)
+		return true;
+	switch (run->mode)
+	{
+		case RUN_BULK:
+			return false;
+		case RUN_SINGLE:
+			return run->events >= DBOPT_SINGLE_BATCH;
+		case RUN_ISOLATED:
+			break;
+	}
+	return run->events > 0;
+}
+
+static void
+run_events(Run *run)
+{
+	while (!step_is_full(run))
+	{
+		slice_fetch(run, slice_limit(run));
+		if (run->slice.count == 0)
+			slice_done(run, 0);
+		else if (run->mode != RUN_BULK)
+			run_singly(run);
+		else if (!run_bulk(run))
+		{
+			run->mode = RUN_SINGLE;
+			if (slice_limit(run) > 0)
+				run_singly(run);
+		}
+		run->blocked = !run->at_end &&
+			dbopt_delivery_is_blocked(run->delivery);
+	}
+}
+
+/* Writes failures down, marks successes, and settles what has run. */
+static void
+step_settle(Run *run)
+{
+	DbOptQueue	queue;
+	ListCell   *cell;
+
+	dbopt_mark_processed(run->log, run->marks, run->nmarks, 1);
+	if (run->failed != NIL)
+	{
+		dbopt_queue_open(&queue);
+		foreach(cell, run->failed)
+		{
+			DbOptFailed *failed = lfirst(cell);
+
+			dbopt_delivery_settle_failed(run->delivery, &queue, failed);
+			if (is_marking(run))
+				dbopt_mark_failed(run->log, failed);
+		}
+		dbopt_queue_close(&queue);
+	}
+	if (run->at_end)
+		dbopt_chunk_delete(&run->chunk);
+	else if (run->events > 0)
+		dbopt_chunk_advance(run->log, &run->chunk, &run->done);
+}
+
+/*
+ * The work of one transaction, in it.  Sets settled, blocked or neither, for
+ * another step to follow.
+ */
+static void
+step_work(Run *run)
+{
+	const DbOptSource *source = run->delivery->handler->source;
+
+	run->log = dbopt_log_open(source->relid);
+	run->log->unprocessed_only = source->mark_processed;
+	if (!dbopt_chunk_lock(run->log, run->cursor->cursor_id, run->seq,
+						  &run->chunk))
+	{
+		run->settled = true;
+		dbopt_log_close(run->log);
+		return;
+	}
+	run->snapshot = dbopt_snapshot_new();
+	run->done = run->chunk.from;
+	run->delivery->broken = dbopt_call_prepare(&run->call,
+											   run->delivery->handler,
+											   run->log);
+	run->blocked = run->delivery->broken != NULL;
+	run_events(run);
+	step_settle(run);
+	UnregisterSnapshot(run->snapshot);
+	dbopt_log_close(run->log);
+}
+
+static void
+step_begin(Run *run)
+{
+	run->at_end = false;
+	run->events = 0;
+	run->failed = NIL;
+	run->nmarks = run->max_marks = 0;
+	run->marks = NULL;
+	dbopt_delivery_begin(run->delivery);
+	dbopt_exec_begin();
+}
+
+/*
+ * One transaction.  An intermediate one need not be durable at once: when it
+ * is lost, effects and progress are lost together.
+ */
+static void
+run_step(Run *run)
+{
+	MemoryContext context = run->delivery->context;
+	DbOptFailure failure;
+
+	step_begin(run);
+	step_work(run);
+	if (dbopt_exec_commit(context, run->at_end ? DBOPT_COMMIT_AS_SET :
+						  DBOPT_COMMIT_ASYNC, &failure))
+	{
+		dbopt_delivery_committed(run->delivery);
+		run->settled = run->settled || run->at_end;
+		return;
+	}
+	run->blocked = false;
+	if (run->mode == RUN_ISOLATED)
+	{
+		run->commit_failed = true;
+		run->commit_failure = failure;
+	}
+	run->mode = RUN_ISOLATED;
+}
+
+/* More of the chunk than was admitted is left: asks for the rest. */
+static bool
+admit_more(Run *run)
+{
+	if (run->delivery->unreported > 0)
+		return true;
+	return dbopt_delivery_admit(run->delivery, Max(run->chunk.events, 1));
+}
+
+DbOptRunResult
+dbopt_run_chunk(DbOptDelivery *delivery, const DbOptCursor *cursor, int64 seq)
+{
+	Run		   *run = palloc0(sizeof(Run));
+
+	run->delivery = delivery;
+	run->cursor = cursor;
+	run->seq = seq;
+	run->slice_context = AllocSetContextCreate(delivery->context,
+											   "dbopt slice",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->mode = dbopt_stats_failure_rate(delivery->slot) > RARE_FAILURES ?
+		RUN_SINGLE : RUN_BULK;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		run_step(run);
+	} while (!run->settled && !run->blocked && admit_more(run));
+	MemoryContextDelete(run->slice_context);
+	return run->settled ? DBOPT_RUN_SETTLED : DBOPT_RUN_BLOCKED;
+}
