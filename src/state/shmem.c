@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "state/guc.h"
 #include "state/shmem.h"
+#include "state/stats.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -126,8 +127,14 @@ startup_shmem(void)
 	handlers = (DbOptHandlerState *)
 		((char *) dbopt_shared + handlers_offset());
 	if (!found)
+	{
 		init_shared();
+		dbopt_shared->unclean_start = !dbopt_stats_load();
+	}
 	LWLockRelease(AddinShmemInitLock);
+
+	if (!IsUnderPostmaster)
+		on_shmem_exit(dbopt_stats_save, (Datum) 0);
 }
 
 /*
