@@ -111,6 +111,9 @@ dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 		problem = rights_problem(handler, log);
 	if (problem != NULL)
 		return problem;
+	call->scratch = AllocSetContextCreate(CurrentMemoryContext,
+										  "dbopt handler call",
+										  ALLOCSET_DEFAULT_SIZES);
 	fmgr_info(handler->function, &call->function);
 	if (handler->argument_kind == DBOPT_ARGUMENT_JSONB)
 		prepare_to_jsonb(call);
@@ -142,18 +145,23 @@ call_one(DbOptCall *call, Datum argument)
 	(void) FunctionCallInvoke(fcinfo);
 }
 
+/* What a call leaves behind in memory is gone with the next one. */
 void
 dbopt_call_rows(DbOptCall *call, Datum *rows, int count)
 {
+	MemoryContext previous = MemoryContextSwitchTo(call->scratch);
+
+	MemoryContextReset(call->scratch);
 	if (call->handler->argument_kind == DBOPT_ARGUMENT_ARRAY)
-	{
 		call_one(call, rows_array(call, rows, count));
-		return;
-	}
-	for (int i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		call_one(call, call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
-				 FunctionCall1(&call->to_jsonb, rows[i]) : rows[i]);
-	}
+	else
+		for (int i = 0; i < count; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			MemoryContextReset(call->scratch);
+			call_one(call,
+					 call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
+					 FunctionCall1(&call->to_jsonb, rows[i]) : rows[i]);
+		}
+	MemoryContextSwitchTo(previous);
 }

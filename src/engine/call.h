@@ -16,6 +16,7 @@ typedef struct DbOptCall
 	Oid			row_type;
 	FmgrInfo	function;
 	FmgrInfo	to_jsonb;		/* for a handler that takes jsonb */
+	MemoryContext scratch;		/* of one call */
 } DbOptCall;
 
 /*
