@@ -21,6 +21,7 @@
 
 #include "datatype/timestamp.h"
 #include "policy/breaker.h"
+#include "policy/histogram.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -31,7 +32,6 @@
 #define DBOPT_LAUNCHER_NEWS_SIZE 16
 #define DBOPT_NEWS_SIZE			64	/* event types a scheduler can be told of
 									 * one by one */
-#define DBOPT_HISTOGRAM_BUCKETS 64	/* see stats.h for their bounds */
 #define DBOPT_ERROR_LENGTH		256
 
 /*
@@ -161,11 +161,6 @@ typedef struct DbOptSession
 	pg_atomic_uint64 looked_at; /* TimestampTz before which all news of its
 								 * cursor have been seen */
 } DbOptSession;
-
-typedef struct DbOptHistogram
-{
-	uint64		buckets[DBOPT_HISTOGRAM_BUCKETS];
-} DbOptHistogram;
 
 typedef struct DbOptCounters
 {

@@ -2,14 +2,6 @@
  * stats.h
  *		Counting without a query: a chunk counts in its own memory and adds
  *		the sum to its handler's slot once, when the chunk is settled.
- *
- * Times are counted in a histogram of 64 buckets, two for each power of two:
- * bucket 0 is under 1 microsecond, bucket 1 is 1, then [2, 3), [3, 4),
- * [4, 6), [6, 8), [8, 12), ... and the last one is everything from 3 * 2^30
- * microseconds (about 54 minutes) on.  A quantile is interpolated within its
- * bucket, so that it is off by less than the bucket's width: at most half the
- * true value where the bucket is [2^n, 3 * 2^(n-1)), a third where it is
- * [3 * 2^(n-1), 2^(n+1)), and usually a few per cent.
  */
 #ifndef DBOPT_STATS_H
 #define DBOPT_STATS_H
@@ -40,16 +32,6 @@ extern double dbopt_stats_mean_time(int slot);	/* microseconds, 0: unknown */
 extern double dbopt_stats_failure_rate(int slot);	/* 0 to 1 */
 extern void dbopt_stats_in_flight(int slot, int delta);
 extern void dbopt_stats_reset(int slot);
-
-/*
- * The histogram, in microseconds.  A bucket's bound is the smallest time
- * beyond it, PG_INT64_MAX for the last; the quantile (q from 0 to 1) of an
- * empty histogram is 0.
- */
-extern int	dbopt_histogram_bucket(int64 microseconds);
-extern int64 dbopt_histogram_bound(int bucket);
-extern double dbopt_histogram_quantile(const DbOptHistogram *histogram,
-									   double q);
 
 /*
  * Across a clean restart: saved when the postmaster exits after a shutdown
