@@ -10,6 +10,9 @@
 #include "policy/histogram.h"
 #include "tap.h"
 
+/* libc's, so that PostgreSQL's need not be linked */
+#undef qsort
+
 #define SAMPLES 10000
 
 static void
