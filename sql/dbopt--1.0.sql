@@ -577,7 +577,7 @@ COMMENT ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedure,
 CREATE FUNCTION @extschema@.dbopt_unregister_handler(name text, discard boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'dbopt_unregister_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.dbopt_unregister_handler(text, boolean) IS
-	'removes a handler with its place in the log and its dead letters; discard: also while it has retries waiting or events in flight, which are given up; waits for a chunk that is running; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 55000 something is pending and discard is not set';
+	'removes a handler with its place in the log; discard: also while it has retries waiting, dead letters or events in flight, which are given up; waits for a chunk that is running; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 55000 something is pending and discard is not set';
 
 CREATE FUNCTION @extschema@.dbopt_pause_handler(name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'dbopt_pause_handler' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -71,6 +71,8 @@ dbopt_handler_pending(int32 handler_id)
 {
 	execute_for("SELECT (SELECT count(*) FROM @extschema@.dbopt_retry_queue"
 				" WHERE handler_id = $1)"
+				" + (SELECT count(*) FROM @extschema@.dbopt_dead_letter"
+				" WHERE handler_id = $1)"
 				" + (SELECT count(*) FROM @extschema@.dbopt_chunk"
 				" JOIN @extschema@.dbopt_cursor USING (cursor_id)"
 				" WHERE handler_id = $1)", handler_id);

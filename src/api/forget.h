@@ -16,7 +16,7 @@
  */
 extern List *dbopt_handler_cursors_lock(int32 handler_id);
 
-/* Chunks of the handler's own cursors, and retries that are waiting. */
+/* Chunks of the handler's own cursors, waiting retries, dead letters. */
 extern int64 dbopt_handler_pending(int32 handler_id);
 
 /* Cursors, chunks, retries and dead letters of one handler. */

@@ -112,9 +112,9 @@ check_nothing_pending(const char *name, int32 handler_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("handler \"%s\" has undelivered events", name),
-				 errdetail("Retries waiting and chunks of events in flight: " INT64_FORMAT ".",
+				 errdetail("Retries waiting, dead letters and chunks of events in flight: " INT64_FORMAT ".",
 						   pending),
-				 errhint("Wait for them with dbopt_drain(), or give them up with discard => true.")));
+				 errhint("Have them delivered, or give them up with discard => true.")));
 }
 
 static void

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
+#include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -68,7 +69,7 @@ parse_name(const char *name, Oid *schema)
 {
 	RangeVar   *relation = makeRangeVarFromNameList(dbopt_qualified_name_list(name));
 
-	*schema = RangeVarGetCreationNamespace(relation);
+	*schema = RangeVarGetAndCheckCreationNamespace(relation, NoLock, NULL);
 	if (isTempNamespace(*schema))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),

@@ -1,4 +1,7 @@
 -- The extension can be created, and puts nothing outside its own names.
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS dbopt, pg_trgm CASCADE;
+RESET client_min_messages;
 CREATE EXTENSION dbopt CASCADE;
 SELECT extname, extversion, extrelocatable
   FROM pg_extension WHERE extname = 'dbopt';
