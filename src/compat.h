@@ -57,6 +57,8 @@
 	object_aclcheck(DatabaseRelationId, (dboid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	object_ownercheck(RelationRelationId, (relid), (roleid))
+#define dbopt_owns_database(dboid, roleid) \
+	object_ownercheck(DatabaseRelationId, (dboid), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \
 	object_aclcheck(ProcedureRelationId, (fnoid), (roleid), ACL_EXECUTE)
 #else
@@ -64,8 +66,25 @@
 	pg_database_aclcheck((dboid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	pg_class_ownercheck((relid), (roleid))
+#define dbopt_owns_database(dboid, roleid) \
+	pg_database_ownercheck((dboid), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \
 	pg_proc_aclcheck((fnoid), (roleid), ACL_EXECUTE)
+#endif
+
+/* From 17 on a role may limit how long its transactions last. */
+#if PG_VERSION_NUM >= 170000
+#define DBOPT_DISABLE_TRANSACTION_TIMEOUT() \
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE)
+#else
+#define DBOPT_DISABLE_TRANSACTION_TIMEOUT()	((void) 0)
+#endif
+
+/* From 17 on an extension's waits have names. */
+#if PG_VERSION_NUM >= 170000
+#define DBOPT_WAIT_EVENT(name)	WaitEventExtensionNew(name)
+#else
+#define DBOPT_WAIT_EVENT(name)	PG_WAIT_EXTENSION
 #endif
 
 #endif							/* DBOPT_COMPAT_H */

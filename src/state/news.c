@@ -29,6 +29,7 @@ typedef struct Notes
 	bool		any;
 	bool		many;
 	bool		config;
+	bool		objects;		/* a table or function changed */
 	int			ntypes;
 	uint64		types[MAX_NOTED_TYPES];
 	int			ndatabases;		/* for the launcher */
@@ -49,6 +50,7 @@ forget_notes(void)
 	notes.any = false;
 	notes.many = false;
 	notes.config = false;
+	notes.objects = false;
 	notes.ntypes = 0;
 	notes.ndatabases = 0;
 	notes.last_length = 0;
@@ -91,7 +93,7 @@ publish_to_scheduler(void)
 		for (i = 0; i < notes.ntypes; i++)
 			add_type(&database->news, notes.types[i]);
 		database->news.many |= notes.many;
-		database->news.config |= notes.config;
+		database->news.config |= notes.config | notes.objects;
 		SpinLockRelease(&database->news_mutex);
 	}
 	LWLockRelease(dbopt_shared->lock);
@@ -106,9 +108,11 @@ publish_notes(void)
 {
 	int			i;
 
-	if (notes.ntypes > 0 || notes.many || notes.config)
+	if (notes.ntypes > 0 || notes.many || notes.config || notes.objects)
 	{
-		if (!publish_to_scheduler())
+		bool		known = publish_to_scheduler();
+
+		if (!known && (notes.ntypes > 0 || notes.many))
 			dbopt_launcher_news_put(MyDatabaseId);
 	}
 	for (i = 0; i < notes.ndatabases; i++)
@@ -219,6 +223,32 @@ dbopt_news_note_config(void)
 }
 
 /*
+ * Does anybody want to know of tables and functions that change here?
+ */
+bool
+dbopt_news_wants_objects(void)
+{
+	bool		wanted;
+
+	if (dbopt_shared == NULL || !OidIsValid(MyDatabaseId) || notes.objects)
+		return false;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	wanted = dbopt_database_find(MyDatabaseId) != NULL;
+	LWLockRelease(dbopt_shared->lock);
+	return wanted;
+}
+
+/*
+ * This transaction changes or drops tables or functions that may be in use.
+ */
+void
+dbopt_news_note_objects(void)
+{
+	if (dbopt_news_wants_objects() && begin_note())
+		notes.objects = true;
+}
+
+/*
  * This transaction may bring or take the extension in this database.
  */
 void
@@ -259,7 +289,9 @@ dbopt_news_publish_prepared(void)
 }
 
 /*
- * The scheduler takes what there is.  False: nothing.
+ * The scheduler takes what there is.  False: nothing.  Moves news_taken after
+ * that: a session that reads the new value, and then takes a snapshot, sees
+ * all that these news are about.
  */
 bool
 dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
@@ -276,7 +308,10 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 	source->config = false;
 	SpinLockRelease(&database->news_mutex);
 
-	return news->count > 0 || news->many || news->config;
+	if (news->count == 0 && !news->many && !news->config)
+		return false;
+	pg_atomic_fetch_add_u64(&database->news_taken, 1);
+	return true;
 }
 
 /*

@@ -17,4 +17,7 @@ extern void dbopt_session_hold(int handler_slot,
 							   const DbOptAdmission *admission);
 extern void dbopt_session_release(void);
 
+/* Counts events in and out of the handler's in_flight. */
+extern void dbopt_session_in_flight(int handler_slot, int delta);
+
 #endif							/* DBOPT_POOL_H */

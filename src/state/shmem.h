@@ -50,7 +50,8 @@ typedef enum DbOptSchedulerState
 {
 	DBOPT_SCHEDULER_STARTING,	/* registered; looking for the extension */
 	DBOPT_SCHEDULER_RUNNING,	/* the extension is there */
-	DBOPT_SCHEDULER_ABSENT		/* left for good: the extension is not there */
+	DBOPT_SCHEDULER_ABSENT,		/* left for good: the extension is not there */
+	DBOPT_SCHEDULER_GONE		/* ended otherwise: to be started again */
 } DbOptSchedulerState;
 
 /*
@@ -66,12 +67,14 @@ typedef struct DbOptDatabase
 	DbOptSchedulerState state;
 	pid_t		scheduler_pid;	/* 0: none is running */
 	int			scheduler_procno;
+	bool		held_down;		/* the scheduler was ended for a hold */
 	TimestampTz started_at;
 
 	/* Atomic. */
 	pg_atomic_uint32 wants_session; /* found no free session slot in the
 									 * cluster */
-	pg_atomic_uint32 reclaim;	/* sessions to give up to other databases */
+	pg_atomic_uint32 reclaim;	/* another database wants a session slot */
+	pg_atomic_uint64 news_taken;	/* how often the scheduler took news */
 	pg_atomic_uint32 active;	/* jobs assigned and not finished */
 	pg_atomic_uint32 pending;	/* cursors, chunks and due retries known to
 								 * the scheduler and not yet assigned */
@@ -158,8 +161,8 @@ typedef struct DbOptSession
 								 * another one may help */
 	pg_atomic_uint32 yield;		/* the scheduler wants it back after the
 								 * present chunk */
-	pg_atomic_uint64 looked_at; /* TimestampTz before which all news of its
-								 * cursor have been seen */
+	pg_atomic_uint64 looked_at; /* news_taken when it last looked for events:
+								 * it has seen all news up to then */
 } DbOptSession;
 
 typedef struct DbOptCounters

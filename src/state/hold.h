@@ -1,0 +1,21 @@
+/*
+ * hold.h
+ *		Keeping dbopt's workers out of a database while a command needs it
+ *		without connections.
+ */
+#ifndef DBOPT_HOLD_H
+#define DBOPT_HOLD_H
+
+#include "state/shmem.h"
+
+/*
+ * Ends the database's scheduler and sessions, waits some seconds at most until
+ * they are gone, and keeps new ones away until this transaction ends or 30
+ * seconds are over.  The caller has checked the user's rights.
+ */
+extern void dbopt_hold_database(Oid dboid);
+
+/* Until when the database is held; 0: it is not.  Under dbopt_shared->lock. */
+extern TimestampTz dbopt_held_until(Oid dboid);
+
+#endif							/* DBOPT_HOLD_H */

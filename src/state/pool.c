@@ -1,0 +1,82 @@
+/*
+ * pool.c
+ *		What a running job may ask of, and tell, its session's slot.
+ */
+#include "postgres.h"
+
+#include "postmaster/interrupt.h"
+#include "state/news.h"
+#include "state/pool.h"
+#include "state/stats.h"
+
+DbOptSession *dbopt_my_session = NULL;
+
+/*
+ * To be asked before each hand-out: what was committed before this call is
+ * found by that hand-out, so that no other session need be sent for it.  True:
+ * end the job as soon as the present work is settled, saying DBOPT_JOB_MORE.
+ */
+bool
+dbopt_session_should_yield(void)
+{
+	DbOptDatabase *database;
+
+	if (dbopt_my_session == NULL)
+		return false;
+	database = dbopt_database_slot(dbopt_my_session->database);
+	pg_atomic_write_u64(&dbopt_my_session->looked_at,
+						pg_atomic_read_u64(&database->news_taken));
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&dbopt_my_session->yield) != 0 ||
+		ConfigReloadPending;
+}
+
+/*
+ * There is more work of this job's kind than this session takes at a time:
+ * another one may help.
+ */
+void
+dbopt_session_more_work(void)
+{
+	if (dbopt_my_session == NULL)
+		return;
+	if (pg_atomic_exchange_u32(&dbopt_my_session->more, 1) == 0)
+		dbopt_scheduler_wake(dbopt_my_session->dboid);
+}
+
+static void
+note_handler(int handler_slot)
+{
+	dbopt_my_session->handler_slot = handler_slot;
+	dbopt_my_session->handler_generation =
+		dbopt_handler_slot(handler_slot)->generation;
+}
+
+/*
+ * Notes what the exit callback has to give back should the session die.
+ */
+void
+dbopt_session_hold(int handler_slot, const DbOptAdmission *admission)
+{
+	if (dbopt_my_session == NULL || handler_slot < 0)
+		return;
+	note_handler(handler_slot);
+	dbopt_my_session->admission = *admission;
+}
+
+void
+dbopt_session_release(void)
+{
+	if (dbopt_my_session != NULL)
+		dbopt_my_session->admission.granted = 0;
+}
+
+void
+dbopt_session_in_flight(int handler_slot, int delta)
+{
+	dbopt_stats_in_flight(handler_slot, delta);
+	if (dbopt_my_session == NULL || handler_slot < 0)
+		return;
+	note_handler(handler_slot);
+	dbopt_my_session->in_flight += delta;
+}
