@@ -1,0 +1,490 @@
+/*
+ * launcher.c
+ *		Finds the databases that have the extension, and keeps a scheduler
+ *		alive in each.
+ *
+ * One process per cluster, connected to no database.  Whether a database has
+ * the extension can be seen only from inside, so the launcher starts a
+ * scheduler in each database, a few at a time; one that does not find the
+ * extension leaves for good.  After that the launcher looks at a database only
+ * when it is told to (launcher_news.c), and sleeps otherwise.
+ *
+ * It owns the DbOptDatabase slots; it takes dbopt_shared->lock, never across
+ * a call that can fail.  A scheduler that ends is started again after a delay
+ * that grows with each failure.  Should the launcher itself be started anew,
+ * it finds the running schedulers in their slots and leaves them alone.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "compat.h"
+#include "engine/database_list.h"
+#include "engine/launcher.h"
+#include "engine/worker.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "policy/backoff.h"
+#include "state/circuit.h"
+#include "state/hold.h"
+#include "state/news.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MAX_STARTING	3
+#define HEALTHY_US		(60 * USECS_PER_SEC)	/* running this long forgives
+												 * earlier failures */
+
+/* A database, as the launcher knows it. */
+typedef struct Entry
+{
+	Oid			dboid;			/* hash key */
+	bool		listed;			/* takes connections and is no template */
+	int			slot;			/* -1: none, and no scheduler */
+	uint32		generation;
+	BackgroundWorkerHandle *handle; /* NULL: not started by this launcher */
+	TimestampTz start_at;		/* of the next scheduler; DBOPT_NEVER: none is
+								 * wanted, or one is there */
+	int			failures;		/* in a row */
+	bool		again;			/* told to look while a scheduler was there */
+	bool		held;			/* start_at is the end of a hold */
+} Entry;
+
+static const DbOptBackoff restart_backoff = {
+	.base_delay = 1000000,
+	.max_delay = 60000000,
+	.multiplier = 2,
+	.jitter = DBOPT_JITTER_NONE
+};
+
+static HTAB *entries;
+static bool rescan;				/* pg_database has to be read */
+static int	nstarting;			/* schedulers that have not yet said whether
+								 * the extension is there */
+
+static Entry *
+find_entry(Oid dboid)
+{
+	return hash_search(entries, &dboid, HASH_FIND, NULL);
+}
+
+static Entry *
+make_entry(Oid dboid)
+{
+	bool		found;
+	Entry	   *entry;
+
+	entry = hash_search(entries, &dboid, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(entry, 0, sizeof(*entry));
+		entry->dboid = dboid;
+		entry->listed = true;	/* until the next scan says otherwise */
+		entry->slot = -1;
+		entry->start_at = DBOPT_NEVER;
+	}
+	return entry;
+}
+
+static void
+forget_handle(Entry *entry)
+{
+	if (entry->handle != NULL)
+		pfree(entry->handle);
+	entry->handle = NULL;
+}
+
+/*
+ * Gives the entry's slot back.
+ */
+static void
+release_slot(Entry *entry)
+{
+	DbOptDatabase *database = dbopt_database_slot(entry->slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	Assert(database->dboid == entry->dboid);
+	database->dboid = InvalidOid;
+	database->generation++;
+	LWLockRelease(dbopt_shared->lock);
+
+	entry->slot = -1;
+	forget_handle(entry);
+}
+
+/*
+ * The scheduler, or the attempt to start one, failed: try again later.
+ */
+static void
+put_off(Entry *entry, TimestampTz now, const char *problem)
+{
+	entry->failures++;
+	entry->start_at = now + dbopt_backoff_base(&restart_backoff,
+											   entry->failures);
+	if (entry->failures == 1)
+		ereport(LOG,
+				(errmsg("dbopt's scheduler for database %u %s",
+						entry->dboid, problem),
+				 errdetail("It will be started again, after a delay that grows up to %d seconds.",
+						   (int) (restart_backoff.max_delay / USECS_PER_SEC))));
+}
+
+/*
+ * The scheduler has ended without leaving for good.
+ */
+static void
+handle_end(Entry *entry, const DbOptDatabase *database, TimestampTz now)
+{
+	forget_handle(entry);
+	rescan = true;				/* the database may have gone */
+	if (database->held_down || !entry->listed)
+	{
+		entry->start_at = now;
+		return;
+	}
+	if (database->state == DBOPT_SCHEDULER_GONE &&
+		now - database->started_at > HEALTHY_US)
+		entry->failures = 0;
+	put_off(entry, now, "has ended");
+}
+
+/*
+ * The scheduler did not find the extension.  It may have come since.
+ */
+static void
+handle_absence(Entry *entry, TimestampTz now)
+{
+	release_slot(entry);
+	entry->failures = 0;
+	if (entry->again)
+		entry->start_at = now;
+	entry->again = false;
+}
+
+/*
+ * Is a worker that has not attached to its slot still to come?
+ */
+static bool
+still_coming(Entry *entry)
+{
+	pid_t		pid;
+
+	return entry->handle != NULL &&
+		GetBackgroundWorkerPid(entry->handle, &pid) != BGWH_STOPPED;
+}
+
+/*
+ * Reads the entry's slot, and ends a scheduler that should not be there: its
+ * database has become a template, for example.
+ */
+static void
+read_slot(Entry *entry, DbOptDatabase *copy)
+{
+	DbOptDatabase *database = dbopt_database_slot(entry->slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	copy->state = database->state;
+	copy->scheduler_pid = database->scheduler_pid;
+	copy->held_down = database->held_down;
+	copy->started_at = database->started_at;
+	if (!entry->listed && database->scheduler_pid != 0)
+		kill(database->scheduler_pid, SIGTERM);
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
+ * Sees what has become of the entry's scheduler.
+ */
+static void
+watch_entry(Entry *entry, TimestampTz now)
+{
+	DbOptDatabase copy;
+
+	if (entry->slot < 0 || entry->start_at != DBOPT_NEVER)
+		return;
+	read_slot(entry, &copy);
+	switch (copy.state)
+	{
+		case DBOPT_SCHEDULER_STARTING:
+			if (copy.scheduler_pid != 0 || still_coming(entry))
+				nstarting++;
+			else
+				handle_end(entry, &copy, now);
+			break;
+		case DBOPT_SCHEDULER_RUNNING:
+			break;
+		case DBOPT_SCHEDULER_ABSENT:
+			handle_absence(entry, now);
+			break;
+		case DBOPT_SCHEDULER_GONE:
+			handle_end(entry, &copy, now);
+			break;
+	}
+}
+
+static void
+watch_entries(TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	Entry	   *entry;
+
+	nstarting = 0;
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		watch_entry(entry, now);
+}
+
+/*
+ * Somebody says that something may have changed in this database.
+ */
+static void
+look_again(Entry *entry, TimestampTz now)
+{
+	rescan = true;
+	if (entry->held || (entry->slot < 0 && entry->failures == 0))
+		entry->start_at = now;
+	else
+		entry->again = true;
+}
+
+static void
+read_news(TimestampTz now)
+{
+	DbOptLauncherNews news;
+	HASH_SEQ_STATUS scan;
+	Entry	   *entry;
+	int			i;
+
+	if (!dbopt_launcher_news_take(&news))
+		return;
+	for (i = 0; i < news.count; i++)
+		look_again(make_entry(news.dboids[i]), now);
+	if (news.many)
+	{
+		rescan = true;
+		hash_seq_init(&scan, entries);
+		while ((entry = hash_seq_search(&scan)) != NULL)
+			look_again(entry, now);
+	}
+}
+
+/*
+ * Reads pg_database: what is new there is looked at, what has gone forgotten.
+ */
+static void
+scan_databases(TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	Entry	   *entry;
+	ListCell   *cell;
+
+	rescan = false;
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entry->listed = false;
+
+	foreach(cell, dbopt_list_databases())
+	{
+		Oid			dboid = lfirst_oid(cell);
+
+		entry = find_entry(dboid);
+		if (entry == NULL)
+		{
+			entry = make_entry(dboid);
+			entry->start_at = now;
+		}
+		entry->listed = true;
+	}
+
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->listed || (entry->slot >= 0 &&
+							  entry->start_at == DBOPT_NEVER))
+			continue;
+		if (entry->slot >= 0)
+			release_slot(entry);
+		dbopt_handlers_release(entry->dboid);
+		hash_search(entries, &entry->dboid, HASH_REMOVE, NULL);
+	}
+}
+
+/*
+ * Finds the entry a slot, or keeps the one it has, and makes it ready for a
+ * new scheduler.  0: done; DBOPT_NEVER: there is none; else when the database
+ * is no longer held.
+ */
+static TimestampTz
+prepare_slot(Entry *entry)
+{
+	TimestampTz result = DBOPT_NEVER;
+	DbOptDatabase *database;
+	int			i;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < DBOPT_MAX_DATABASES && entry->slot < 0; i++)
+		if (!OidIsValid(dbopt_database_slot(i)->dboid))
+			entry->slot = i;
+	if (entry->slot >= 0)
+	{
+		database = dbopt_database_slot(entry->slot);
+		database->dboid = entry->dboid;
+		database->generation++;
+		database->state = DBOPT_SCHEDULER_STARTING;
+		database->scheduler_pid = 0;
+		database->held_down = false;
+		entry->generation = database->generation;
+		result = dbopt_held_until(entry->dboid);
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return result;
+}
+
+static void
+start_scheduler(Entry *entry, TimestampTz now)
+{
+	TimestampTz held_until = prepare_slot(entry);
+	DbOptWorkerTarget target = {entry->slot, entry->generation};
+
+	entry->held = held_until != 0 && held_until != DBOPT_NEVER;
+	if (entry->held)
+		entry->start_at = held_until;
+	else if (held_until == DBOPT_NEVER)
+		put_off(entry, now, "has no slot in shared memory");
+	else
+	{
+		entry->handle = dbopt_worker_start("dbopt scheduler",
+										   "dbopt_scheduler_main", target);
+		if (entry->handle != NULL)
+		{
+			entry->start_at = DBOPT_NEVER;
+			nstarting++;
+		}
+		else
+			put_off(entry, now, "found no free slot for a background worker");
+	}
+}
+
+/*
+ * Starts what is due, and says when something will be.
+ */
+static TimestampTz
+start_due(TimestampTz now)
+{
+	TimestampTz next = DBOPT_NEVER;
+	HASH_SEQ_STATUS scan;
+	Entry	   *entry;
+
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (!entry->listed)
+			continue;
+		if (entry->start_at <= now && nstarting < MAX_STARTING)
+			start_scheduler(entry, now);
+		if (entry->start_at > now)
+			next = Min(next, entry->start_at);
+	}
+	return next;
+}
+
+/*
+ * Returns when the next round is due.
+ */
+static TimestampTz
+launcher_round(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	read_news(now);
+	watch_entries(now);
+	if (rescan)
+		scan_databases(now);
+	return start_due(now);
+}
+
+/*
+ * Takes over the slots of an earlier launcher.
+ */
+static void
+adopt_slots(void)
+{
+	int			i;
+
+	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
+	{
+		DbOptDatabase *database = dbopt_database_slot(i);
+		Entry	   *entry;
+		Oid			dboid;
+		uint32		generation;
+
+		LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+		dboid = database->dboid;
+		if (OidIsValid(dboid) && database->scheduler_pid == 0)
+			database->generation++; /* if it is still to come, it is too late */
+		generation = database->generation;
+		LWLockRelease(dbopt_shared->lock);
+
+		if (OidIsValid(dboid))
+		{
+			entry = make_entry(dboid);
+			entry->slot = i;
+			entry->generation = generation;
+		}
+	}
+}
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (dbopt_shared->launcher_pid == MyProcPid)
+		dbopt_shared->launcher_pid = 0;
+	LWLockRelease(dbopt_shared->lock);
+}
+
+static void
+launcher_attach(void)
+{
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(Entry)};
+
+	on_shmem_exit(launcher_exit, (Datum) 0);
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	dbopt_shared->launcher_pid = MyProcPid;
+	dbopt_shared->launcher_procno = DBOPT_MY_PROC_NUMBER;
+	LWLockRelease(dbopt_shared->lock);
+
+	entries = hash_create("dbopt launcher", 64, &control,
+						  HASH_ELEM | HASH_BLOBS);
+	adopt_slots();
+	rescan = true;
+}
+
+void
+dbopt_launcher_main(Datum main_arg)
+{
+	uint32		wait_event;
+	MemoryContext round_context;
+
+	launcher_attach();
+	dbopt_worker_signals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("application_name", "dbopt launcher", PGC_BACKEND,
+					PGC_S_OVERRIDE);
+	wait_event = DBOPT_WAIT_EVENT("DboptLauncherMain");
+	round_context = AllocSetContextCreate(TopMemoryContext, "dbopt round",
+										  ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		TimestampTz next;
+
+		MemoryContextSwitchTo(round_context);
+		next = launcher_round();
+		MemoryContextReset(round_context);
+		dbopt_worker_sleep(next, wait_event);
+	}
+}
