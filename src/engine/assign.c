@@ -1,0 +1,229 @@
+/*
+ * assign.c
+ *		Candidates meet sessions.
+ *
+ * Run by the scheduler alone.  Candidates come most urgent first: by priority,
+ * then by the time they have waited.  One that finds no idle session of its
+ * role waits for one that is starting, has one started, has an idle session
+ * of another role make room, or asks one at work to give way.
+ */
+#include "postgres.h"
+
+#include "engine/assign.h"
+#include "engine/crew.h"
+
+/*
+ * Another role's session costs the start of a process: whoever wants its place
+ * waits this long, if that role has candidates, too.
+ */
+#define PATIENCE_US		(50 * 1000)
+
+/* A session of another role works this long before it is asked to give way. */
+#define MIN_TURN_US		(100 * 1000)
+
+/* What the candidates of this round have been promised. */
+static int	leaving_claimed;
+static int	yield_claimed;
+static bool slot_missing;		/* for one of them, in the cluster */
+
+static bool
+try_idle(const DbOptCandidate *candidate, TimestampTz now)
+{
+	DbOptMember *member = dbopt_crew_idle(candidate->role);
+
+	if (member == NULL)
+		return false;
+	if (candidate->helper)
+		dbopt_crew_help_sent(&candidate->job);
+	dbopt_schedule_assigned(&candidate->job);
+	if (!dbopt_crew_assign(member, &candidate->job, candidate->priority, now))
+		dbopt_schedule_lost(&candidate->job, now);
+	return true;
+}
+
+/*
+ * The session of another role that has been idle longest, if it may be ended
+ * for this candidate.
+ */
+static DbOptMember *
+find_victim(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+			TimestampTz now)
+{
+	DbOptMember *best = NULL;
+	int			i;
+
+	for (i = 0; i < dbopt_crew_size(); i++)
+	{
+		DbOptMember *member = dbopt_crew_member(i);
+
+		if (member->state != DBOPT_SESSION_IDLE ||
+			member->role == candidate->role)
+			continue;
+		if (dbopt_crew_role(member->role)->waiting > 0 &&
+			candidate->since + PATIENCE_US > now)
+		{
+			candidates->next = Min(candidates->next,
+								   candidate->since + PATIENCE_US);
+			continue;
+		}
+		if (best == NULL || member->since < best->since)
+			best = member;
+	}
+	return best;
+}
+
+static bool
+try_make_room(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+			  TimestampTz now)
+{
+	DbOptMember *victim;
+
+	if (leaving_claimed < dbopt_crew_leaving())
+	{
+		leaving_claimed++;
+		return true;
+	}
+	victim = find_victim(candidate, candidates, now);
+	if (victim == NULL)
+		return false;
+	dbopt_crew_retire(victim, now);
+	leaving_claimed++;
+	return true;
+}
+
+/*
+ * Is there, or will there be, a session for this role?
+ */
+static bool
+try_start(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+		  int max, TimestampTz now)
+{
+	DbOptCrewRole *role = dbopt_crew_role(candidate->role);
+
+	if (role->claimed < role->starting)
+	{
+		role->claimed++;
+		return true;
+	}
+	if (role->not_before > now)
+	{
+		candidates->next = Min(candidates->next, role->not_before);
+		return true;			/* making room would not help */
+	}
+	switch (dbopt_crew_alive() < max ? dbopt_crew_start(role, max, now) :
+			DBOPT_CREW_FULL)
+	{
+		case DBOPT_CREW_STARTED:
+			role->claimed++;
+			return true;
+		case DBOPT_CREW_NO_SLOT:
+			candidates->next = Min(candidates->next, dbopt_crew_retry_at());
+			slot_missing = true;
+			return false;
+		case DBOPT_CREW_FULL:
+			return false;
+	}
+	return false;
+}
+
+/*
+ * The session at work that should give way to this candidate: of the lowest
+ * priority, and then the one longest at work.
+ */
+static DbOptMember *
+find_longest(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+			 TimestampTz now)
+{
+	DbOptMember *best = NULL;
+	int			i;
+
+	for (i = 0; i < dbopt_crew_size(); i++)
+	{
+		DbOptMember *member = dbopt_crew_member(i);
+
+		if (member->state != DBOPT_SESSION_BUSY || member->yield ||
+			member->priority > candidate->priority)
+			continue;
+		if (member->role != candidate->role &&
+			member->since + MIN_TURN_US > now)
+		{
+			candidates->next = Min(candidates->next,
+								   member->since + MIN_TURN_US);
+			continue;
+		}
+		if (best == NULL || member->priority < best->priority ||
+			(member->priority == best->priority &&
+			 member->since < best->since))
+			best = member;
+	}
+	return best;
+}
+
+static int
+count_yielding(void)
+{
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < dbopt_crew_size(); i++)
+	{
+		DbOptMember *member = dbopt_crew_member(i);
+
+		if (member->state == DBOPT_SESSION_BUSY && member->yield)
+			count++;
+	}
+	return count;
+}
+
+static void
+ask_for_turn(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+			 TimestampTz now)
+{
+	DbOptMember *member;
+
+	/* Those at work on the same cursor will look for its events themselves. */
+	if (candidate->helper)
+		return;
+	if (yield_claimed < count_yielding())
+	{
+		yield_claimed++;
+		return;
+	}
+	member = find_longest(candidate, candidates, now);
+	if (member != NULL)
+	{
+		dbopt_crew_ask_to_yield(member);
+		yield_claimed++;
+	}
+}
+
+void
+dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
+				  TimestampTz now)
+{
+	int			max = Max(limits->max - dbopt_pool_reserved, 1);
+	int			i;
+
+	leaving_claimed = 0;
+	yield_claimed = 0;
+	slot_missing = false;
+	for (i = 0; i < candidates->count; i++)
+		dbopt_crew_role(candidates->items[i].role)->waiting++;
+
+	for (i = 0; i < candidates->count; i++)
+	{
+		DbOptCandidate *candidate = &candidates->items[i];
+
+		if (dbopt_crew_busy() < max && try_idle(candidate, now))
+		{
+			dbopt_crew_role(candidate->role)->waiting--;
+			if (!candidate->helper)
+				candidates->due--;
+		}
+		else if (!try_start(candidate, candidates, limits->max, now) &&
+				 !try_make_room(candidate, candidates, now))
+			ask_for_turn(candidate, candidates, now);
+	}
+	if (!slot_missing)
+		dbopt_crew_all_started();
+}

@@ -1,0 +1,470 @@
+/*
+ * crew.c
+ *		A scheduler's sessions: their slots in shared memory and this
+ *		scheduler's picture of them.
+ *
+ * Run by the scheduler alone.  Slots are read and written under
+ * dbopt_shared->lock, and everything is copied out before it is used.  A slot
+ * whose generation has moved, or that is free, tells that the session has
+ * gone.  Sessions of an earlier scheduler of this database are not in the
+ * picture: they count against its limits until they have left.
+ */
+#include "postgres.h"
+
+#include "engine/crew.h"
+#include "policy/backoff.h"
+#include "state/news.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+static const DbOptBackoff start_backoff = {
+	.base_delay = 1000000,
+	.max_delay = 60000000,
+	.multiplier = 2,
+	.jitter = DBOPT_JITTER_NONE
+};
+
+static DbOptMember *members;	/* as many as there are slots */
+static int	nmembers = 0;
+static HTAB *roles;
+static HASH_SEQ_STATUS role_scan;
+
+void
+dbopt_crew_init(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(DbOptCrewRole)
+	};
+
+	members = MemoryContextAllocZero(TopMemoryContext,
+									 dbopt_shared->max_sessions *
+									 sizeof(DbOptMember));
+	roles = hash_create("dbopt roles", 16, &control, HASH_ELEM | HASH_BLOBS);
+}
+
+/* ---- the picture --------------------------------------------------------- */
+
+DbOptCrewRole *
+dbopt_crew_role(Oid role)
+{
+	DbOptCrewRole *entry;
+	bool		found;
+
+	entry = hash_search(roles, &role, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(entry, 0, sizeof(*entry));
+		entry->role = role;
+	}
+	return entry;
+}
+
+/*
+ * All roles in turn; NULL after the last.  To be called until it gives NULL.
+ */
+DbOptCrewRole *
+dbopt_crew_next_role(bool first)
+{
+	if (first)
+		hash_seq_init(&role_scan, roles);
+	return hash_seq_search(&role_scan);
+}
+
+static void
+forget_handle(DbOptMember *member)
+{
+	if (member->handle != NULL)
+		pfree(member->handle);
+	member->handle = NULL;
+}
+
+/*
+ * Called with a member that has gone; the last one takes its place.
+ */
+static void
+remove_member(DbOptMember *member)
+{
+	forget_handle(member);
+	*member = members[--nmembers];
+}
+
+static void
+put_off_role(Oid roleid, TimestampTz now)
+{
+	DbOptCrewRole *role = dbopt_crew_role(roleid);
+
+	role->failures++;
+	role->not_before = now + dbopt_backoff_base(&start_backoff,
+												role->failures);
+	if (role->failures == 1)
+		ereport(LOG,
+				(errmsg("could not start a dbopt session for role %u",
+						roleid),
+				 errdetail("It will be tried again, after a delay that grows up to %d seconds.",
+						   (int) (start_backoff.max_delay / USECS_PER_SEC))));
+}
+
+static List *
+add_report(List *reports, const DbOptMember *member,
+		   const DbOptJobResult *result)
+{
+	DbOptReport *report = palloc0(sizeof(DbOptReport));
+
+	report->job = member->job;
+	report->lost = result == NULL;
+	if (result != NULL)
+		report->result = *result;
+	return lappend(reports, report);
+}
+
+/*
+ * Frees the slot of a session that the postmaster could not start.
+ */
+static bool
+clear_stillborn(DbOptMember *member)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+	pid_t		pid;
+	bool		cleared = false;
+
+	if (GetBackgroundWorkerPid(member->handle, &pid) != BGWH_STOPPED)
+		return false;
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (session->generation == member->target.generation &&
+		session->pid == 0)
+	{
+		session->dboid = InvalidOid;
+		session->state = DBOPT_SESSION_FREE;
+		cleared = true;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return cleared;
+}
+
+/*
+ * Compares a member with its slot.  False: it has gone, and was removed.
+ */
+static bool
+update_member(DbOptMember *member, List **reports, TimestampTz now)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+	DbOptSessionState state;
+	DbOptJobResult result;
+	bool		gone;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	gone = !OidIsValid(session->dboid) ||
+		session->generation != member->target.generation;
+	state = session->state;
+	result = session->result;
+	LWLockRelease(dbopt_shared->lock);
+
+	if (!gone && member->state == DBOPT_SESSION_STARTING &&
+		state == DBOPT_SESSION_STARTING)
+		gone = clear_stillborn(member);
+	if (gone)
+	{
+		if (member->state == DBOPT_SESSION_STARTING)
+			put_off_role(member->role, now);
+		if (member->state == DBOPT_SESSION_BUSY)
+			*reports = add_report(*reports, member, NULL);
+		remove_member(member);
+		return false;
+	}
+	if (state != DBOPT_SESSION_IDLE || member->state == DBOPT_SESSION_STOPPING)
+		return true;
+
+	if (member->state == DBOPT_SESSION_STARTING)
+	{
+		dbopt_crew_role(member->role)->failures = 0;
+		forget_handle(member);
+	}
+	else if (member->state == DBOPT_SESSION_BUSY)
+		*reports = add_report(*reports, member, &result);
+	else
+		return true;
+	member->state = DBOPT_SESSION_IDLE;
+	member->since = now;
+	member->yield = false;
+	return true;
+}
+
+static void
+count_roles(void)
+{
+	DbOptCrewRole *role;
+	int			i;
+
+	for (role = dbopt_crew_next_role(true); role != NULL;
+		 role = dbopt_crew_next_role(false))
+	{
+		role->alive = 0;
+		role->starting = 0;
+		role->claimed = 0;
+		role->waiting = 0;
+	}
+	for (i = 0; i < nmembers; i++)
+	{
+		role = dbopt_crew_role(members[i].role);
+		if (members[i].state != DBOPT_SESSION_STOPPING)
+			role->alive++;
+		if (members[i].state == DBOPT_SESSION_STARTING)
+			role->starting++;
+	}
+}
+
+List *
+dbopt_crew_update(TimestampTz now)
+{
+	List	   *reports = NIL;
+	int			i = 0;
+
+	while (i < nmembers)
+	{
+		if (update_member(&members[i], &reports, now))
+			i++;
+	}
+	count_roles();
+	return reports;
+}
+
+int
+dbopt_crew_size(void)
+{
+	return nmembers;
+}
+
+/*
+ * Takes a session that is about to start into the picture.
+ */
+void
+dbopt_crew_add(DbOptCrewRole *role, DbOptWorkerTarget target,
+			   BackgroundWorkerHandle *handle, TimestampTz now)
+{
+	DbOptMember *member = &members[nmembers++];
+
+	memset(member, 0, sizeof(*member));
+	member->target = target;
+	member->role = role->role;
+	member->state = DBOPT_SESSION_STARTING;
+	member->since = now;
+	member->handle = handle;
+	role->alive++;
+	role->starting++;
+}
+
+DbOptMember *
+dbopt_crew_member(int number)
+{
+	Assert(number >= 0 && number < nmembers);
+	return &members[number];
+}
+
+static int
+count_members(DbOptSessionState state)
+{
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < nmembers; i++)
+		if (members[i].state == state)
+			count++;
+	return count;
+}
+
+int
+dbopt_crew_leaving(void)
+{
+	return count_members(DBOPT_SESSION_STOPPING);
+}
+
+int
+dbopt_crew_busy(void)
+{
+	return count_members(DBOPT_SESSION_BUSY);
+}
+
+int
+dbopt_crew_alive(void)
+{
+	return nmembers - dbopt_crew_leaving();
+}
+
+/*
+ * The idle session of this role that worked last: its caches are warm, and the
+ * others can reach their idle timeout.
+ */
+DbOptMember *
+dbopt_crew_idle(Oid role)
+{
+	DbOptMember *best = NULL;
+	int			i;
+
+	for (i = 0; i < nmembers; i++)
+	{
+		DbOptMember *member = &members[i];
+
+		if (member->state == DBOPT_SESSION_IDLE && member->role == role &&
+			(best == NULL || member->since > best->since))
+			best = member;
+	}
+	return best;
+}
+
+/* ---- orders -------------------------------------------------------------- */
+
+/*
+ * False: the session has just gone.
+ */
+bool
+dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
+				  TimestampTz now)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+	bool		ready;
+	int			procno;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	ready = session->generation == member->target.generation &&
+		session->state == DBOPT_SESSION_IDLE;
+	procno = session->procno;
+	if (ready)
+	{
+		session->state = DBOPT_SESSION_BUSY;
+		session->since = now;
+		session->job = *job;
+		pg_atomic_write_u32(&session->more, 0);
+		pg_atomic_write_u32(&session->yield, 0);
+		pg_atomic_write_u64(&session->looked_at, 0);
+	}
+	LWLockRelease(dbopt_shared->lock);
+	if (!ready)
+		return false;
+
+	dbopt_process_wake(procno);
+	member->state = DBOPT_SESSION_BUSY;
+	member->since = now;
+	member->job = *job;
+	member->priority = priority;
+	member->yield = false;
+	return true;
+}
+
+/*
+ * Tells an idle session to go.
+ */
+void
+dbopt_crew_retire(DbOptMember *member, TimestampTz now)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+	int			procno = -1;
+
+	Assert(member->state == DBOPT_SESSION_IDLE);
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (session->generation == member->target.generation &&
+		session->state == DBOPT_SESSION_IDLE)
+	{
+		session->state = DBOPT_SESSION_STOPPING;
+		session->since = now;
+		procno = session->procno;
+	}
+	LWLockRelease(dbopt_shared->lock);
+
+	if (procno >= 0)
+		dbopt_process_wake(procno);
+	member->state = DBOPT_SESSION_STOPPING;
+	member->since = now;
+	dbopt_crew_role(member->role)->alive--;
+}
+
+void
+dbopt_crew_ask_to_yield(DbOptMember *member)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+
+	/* Should the slot have another session by now, that one loses little. */
+	pg_atomic_write_u32(&session->yield, 1);
+	member->yield = true;
+}
+
+/*
+ * Ends sessions that take too long to connect.  Returns when to look again.
+ */
+TimestampTz
+dbopt_crew_end_overdue(int create_timeout, TimestampTz now)
+{
+	TimestampTz next = DBOPT_NEVER;
+	int			i;
+
+	for (i = 0; i < nmembers; i++)
+	{
+		DbOptMember *member = &members[i];
+		TimestampTz due;
+
+		if (member->state != DBOPT_SESSION_STARTING)
+			continue;
+		due = TimestampTzPlusMilliseconds(member->since, create_timeout);
+		if (due <= now)
+		{
+			TerminateBackgroundWorker(member->handle);
+			member->since = now;
+			due = TimestampTzPlusMilliseconds(now, create_timeout);
+		}
+		next = Min(next, due);
+	}
+	return next;
+}
+
+/* ---- what sessions at work have seen ------------------------------------- */
+
+uint64
+dbopt_crew_looked_at(int32 cursor_id)
+{
+	uint64		result = 0;
+	int			i;
+
+	for (i = 0; i < nmembers; i++)
+	{
+		DbOptMember *member = &members[i];
+		DbOptSession *session = dbopt_session_slot(member->target.slot);
+
+		if (member->state == DBOPT_SESSION_BUSY &&
+			member->job.kind == DBOPT_JOB_DELIVER &&
+			member->job.cursor_id == cursor_id)
+			result = Max(result, pg_atomic_read_u64(&session->looked_at));
+	}
+	return result;
+}
+
+bool
+dbopt_crew_wants_help(const DbOptMember *member)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+
+	return member->state == DBOPT_SESSION_BUSY &&
+		pg_atomic_read_u32(&session->more) != 0;
+}
+
+/*
+ * Another session has been sent to this job; they will say so if they see
+ * still more.
+ */
+void
+dbopt_crew_help_sent(const DbOptJob *job)
+{
+	int			i;
+
+	for (i = 0; i < nmembers; i++)
+	{
+		DbOptMember *member = &members[i];
+		DbOptSession *session = dbopt_session_slot(member->target.slot);
+
+		if (member->state == DBOPT_SESSION_BUSY &&
+			member->job.kind == job->kind &&
+			member->job.handler_id == job->handler_id &&
+			member->job.cursor_id == job->cursor_id)
+			pg_atomic_write_u32(&session->more, 0);
+	}
+}

@@ -1,0 +1,99 @@
+/*
+ * crew.h
+ *		A scheduler's sessions, as it sees them: starting, idle, at work,
+ *		leaving.
+ */
+#ifndef DBOPT_CREW_H
+#define DBOPT_CREW_H
+
+#include "engine/worker.h"
+#include "nodes/pg_list.h"
+#include "state/shmem.h"
+
+/* A session of this scheduler. */
+typedef struct DbOptMember
+{
+	DbOptWorkerTarget target;	/* its slot */
+	Oid			role;
+	DbOptSessionState state;	/* as this scheduler last knew it */
+	TimestampTz since;			/* of this state */
+	BackgroundWorkerHandle *handle; /* while STARTING, else NULL */
+	DbOptJob	job;			/* while BUSY */
+	int			priority;		/* of its handler, while BUSY */
+	bool		yield;			/* has been asked to give way */
+} DbOptMember;
+
+/* A role that sessions are started for. */
+typedef struct DbOptCrewRole
+{
+	Oid			role;			/* hash key */
+	int			alive;			/* sessions that are not leaving */
+	int			starting;
+	int			claimed;		/* starting ones that a candidate of this
+								 * round waits for */
+	int			waiting;		/* candidates without a session, this round */
+	bool		needed;			/* some handler runs as this role */
+	int			failures;		/* to start a session, in a row */
+	TimestampTz not_before;		/* of the next attempt */
+} DbOptCrewRole;
+
+/* What a session has reported, or that it has gone in the middle of it. */
+typedef struct DbOptReport
+{
+	DbOptJob	job;
+	bool		lost;
+	DbOptJobResult result;		/* unless lost */
+} DbOptReport;
+
+typedef enum DbOptCrewStart
+{
+	DBOPT_CREW_STARTED,
+	DBOPT_CREW_FULL,			/* the database has all that it may have */
+	DBOPT_CREW_NO_SLOT			/* none is free in the cluster */
+} DbOptCrewStart;
+
+extern void dbopt_crew_init(void);
+
+/* Brings the picture up to date; DbOptReport * in the round's context. */
+extern List *dbopt_crew_update(TimestampTz now);
+
+extern int	dbopt_crew_size(void);
+extern DbOptMember *dbopt_crew_member(int number);
+extern int	dbopt_crew_alive(void); /* members that are not leaving */
+extern int	dbopt_crew_leaving(void);
+extern int	dbopt_crew_busy(void);
+extern DbOptMember *dbopt_crew_idle(Oid role);
+extern DbOptCrewRole *dbopt_crew_role(Oid role);
+extern DbOptCrewRole *dbopt_crew_next_role(bool first);
+
+extern bool dbopt_crew_assign(DbOptMember *member, const DbOptJob *job,
+							  int priority, TimestampTz now);
+extern void dbopt_crew_retire(DbOptMember *member, TimestampTz now);
+extern void dbopt_crew_ask_to_yield(DbOptMember *member);
+extern TimestampTz dbopt_crew_end_overdue(int create_timeout,
+										  TimestampTz now);
+
+/*
+ * Starting sessions: crew_start.c.  "max" is the number that the database may
+ * have.  For a warm one nothing is asked of others.
+ */
+extern void dbopt_crew_start_init(DbOptWorkerTarget database);
+extern DbOptCrewStart dbopt_crew_start(DbOptCrewRole *role, int max,
+									   TimestampTz now);
+extern DbOptCrewStart dbopt_crew_start_warm(DbOptCrewRole *role, int max,
+											TimestampTz now);
+extern void dbopt_crew_all_started(void);
+extern void dbopt_crew_add(DbOptCrewRole *role, DbOptWorkerTarget target,
+						   BackgroundWorkerHandle *handle, TimestampTz now);
+
+/* When to try again after DBOPT_CREW_NO_SLOT, unless woken before. */
+extern TimestampTz dbopt_crew_retry_at(void);
+
+/* The youngest news that a session at work on this cursor has seen. */
+extern uint64 dbopt_crew_looked_at(int32 cursor_id);
+
+/* Does this session see more work than it can take?  And forget that. */
+extern bool dbopt_crew_wants_help(const DbOptMember *member);
+extern void dbopt_crew_help_sent(const DbOptJob *job);
+
+#endif							/* DBOPT_CREW_H */

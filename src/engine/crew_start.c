@@ -1,0 +1,251 @@
+/*
+ * crew_start.c
+ *		Starting sessions: a slot in shared memory, then a worker.
+ *
+ * Run by the scheduler alone, under dbopt_shared->lock where it touches slots.
+ * The slots are the cluster's.  A scheduler that finds none asks the database
+ * that can best spare a session to give one up, and is woken when any session
+ * ends.
+ */
+#include "postgres.h"
+
+#include "engine/crew.h"
+#include "miscadmin.h"
+#include "policy/backoff.h"
+#include "state/news.h"
+#include "utils/timestamp.h"
+
+#define ABANDONED_MS	60000	/* for a worker to start after its scheduler
+								 * has gone */
+
+static const DbOptBackoff start_backoff = {
+	.base_delay = 1000000,
+	.max_delay = 60000000,
+	.multiplier = 2,
+	.jitter = DBOPT_JITTER_NONE
+};
+
+static DbOptWorkerTarget my_database;
+static int	slot_failures = 0;
+static TimestampTz slot_retry_at = 0;
+
+void
+dbopt_crew_start_init(DbOptWorkerTarget database)
+{
+	my_database = database;
+}
+
+static DbOptDatabase *
+my_slot(void)
+{
+	return dbopt_database_slot(my_database.slot);
+}
+
+/*
+ * Was this slot taken by a scheduler that has gone, for a worker that never
+ * came?
+ */
+static bool
+is_abandoned(const DbOptSession *session, TimestampTz now)
+{
+	return session->pid == 0 &&
+		session->database_generation !=
+		dbopt_database_slot(session->database)->generation &&
+		TimestampDifferenceExceeds(session->since, now, ABANDONED_MS);
+}
+
+/*
+ * Finds a free slot, -1 for none, and counts this database's.
+ */
+static int
+find_free_slot(int *own, TimestampTz now)
+{
+	int			free = -1;
+	int			i;
+
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+	*own = 0;
+	for (i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (OidIsValid(session->dboid) && is_abandoned(session, now))
+			session->dboid = InvalidOid;
+		if (session->dboid == MyDatabaseId)
+			(*own)++;
+		else if (!OidIsValid(session->dboid) && free < 0)
+			free = i;
+	}
+	return free;
+}
+
+static void
+fill_slot(DbOptSession *session, Oid role, TimestampTz now)
+{
+	session->dboid = MyDatabaseId;
+	session->roleid = role;
+	session->generation++;
+	session->database = my_database.slot;
+	session->database_generation = my_database.generation;
+	session->state = DBOPT_SESSION_STARTING;
+	session->pid = 0;
+	session->since = now;
+	session->jobs_done = 0;
+	session->admission.granted = 0;
+	session->in_flight = 0;
+}
+
+/*
+ * Takes a slot for a new session.  -1: none is free, or the database has its
+ * maximum, sessions of an earlier scheduler included.
+ */
+static int
+take_slot(Oid role, int max, uint32 *generation, bool *full, TimestampTz now)
+{
+	int			number;
+	int			own;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	number = find_free_slot(&own, now);
+	*full = own >= max;
+	if (*full)
+		number = -1;
+	if (number >= 0)
+	{
+		fill_slot(dbopt_session_slot(number), role, now);
+		*generation = dbopt_session_slot(number)->generation;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return number;
+}
+
+static void
+free_slot(int number)
+{
+	DbOptSession *session = dbopt_session_slot(number);
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	session->dboid = InvalidOid;
+	session->state = DBOPT_SESSION_FREE;
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
+ * Asks the database with the most idle sessions, else the one with the most
+ * sessions if they are more than a fair share, to give one up.
+ */
+static void
+ask_for_session(void)
+{
+	int			idle[DBOPT_MAX_DATABASES] = {0};
+	int			all[DBOPT_MAX_DATABASES] = {0};
+	int			running = 0;
+	int			best = -1;
+	int			procno = -1;
+	int			i;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (!OidIsValid(session->dboid) || session->dboid == MyDatabaseId)
+			continue;
+		all[session->database]++;
+		if (session->state == DBOPT_SESSION_IDLE)
+			idle[session->database]++;
+	}
+	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
+	{
+		if (dbopt_database_slot(i)->scheduler_pid == 0)
+			continue;
+		running++;
+		if (best < 0 || idle[i] > idle[best] ||
+			(idle[i] == idle[best] && all[i] > all[best]))
+			best = i;
+	}
+	if (best >= 0 && best != my_database.slot &&
+		(idle[best] > 0 || all[best] > dbopt_shared->max_sessions / running))
+		procno = dbopt_database_slot(best)->scheduler_procno;
+	LWLockRelease(dbopt_shared->lock);
+
+	if (procno >= 0)
+	{
+		pg_atomic_write_u32(&dbopt_database_slot(best)->reclaim, 1);
+		dbopt_process_wake(procno);
+	}
+}
+
+/*
+ * No session slot, or no worker slot of the postmaster's: try again when a
+ * session ends somewhere, or when the delay is over.
+ */
+static void
+put_off_start(TimestampTz now)
+{
+	slot_failures++;
+	slot_retry_at = now + dbopt_backoff_base(&start_backoff, slot_failures);
+	pg_atomic_write_u32(&my_slot()->wants_session, 1);
+	ask_for_session();
+	if (slot_failures == 1)
+		ereport(LOG,
+				(errmsg("could not start a dbopt session: no free slot"),
+				 errhint("Consider increasing max_worker_processes or dbopt.max_workers.")));
+}
+
+/*
+ * Starts a session for the role.  It is of use when it has connected.
+ */
+DbOptCrewStart
+dbopt_crew_start_warm(DbOptCrewRole *role, int max, TimestampTz now)
+{
+	DbOptWorkerTarget target;
+	BackgroundWorkerHandle *handle;
+	bool		full = false;
+
+	target.slot = take_slot(role->role, max, &target.generation, &full, now);
+	if (full)
+		return DBOPT_CREW_FULL;
+	if (target.slot < 0)
+		return DBOPT_CREW_NO_SLOT;
+	handle = dbopt_worker_start("dbopt session", "dbopt_session_main", target);
+	if (handle == NULL)
+	{
+		free_slot(target.slot);
+		return DBOPT_CREW_NO_SLOT;
+	}
+	dbopt_crew_add(role, target, handle, now);
+	return DBOPT_CREW_STARTED;
+}
+
+/*
+ * The same for a session that somebody waits for.
+ */
+DbOptCrewStart
+dbopt_crew_start(DbOptCrewRole *role, int max, TimestampTz now)
+{
+	DbOptCrewStart result;
+
+	if (slot_retry_at > now && pg_atomic_read_u32(&my_slot()->wants_session))
+		return DBOPT_CREW_NO_SLOT;
+	result = dbopt_crew_start_warm(role, max, now);
+	if (result == DBOPT_CREW_NO_SLOT)
+		put_off_start(now);
+	return result;
+}
+
+/*
+ * Nobody waits for a slot any longer.
+ */
+void
+dbopt_crew_all_started(void)
+{
+	pg_atomic_write_u32(&my_slot()->wants_session, 0);
+	slot_failures = 0;
+}
+
+TimestampTz
+dbopt_crew_retry_at(void)
+{
+	return slot_retry_at;
+}

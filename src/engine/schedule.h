@@ -1,0 +1,125 @@
+/*
+ * schedule.h
+ *		The scheduler's memory: which work there is, for which handler.
+ *
+ * A lane is a handler with the work that waits for it; a track is a cursor.
+ * A track waits in the lane of the handler that serves it, the one that has
+ * waited longest first.
+ */
+#ifndef DBOPT_SCHEDULE_H
+#define DBOPT_SCHEDULE_H
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "state/shmem.h"
+
+typedef struct DbOptLane
+{
+	int32		handler_id;		/* hash key */
+	Oid			role;
+	int			priority;
+	int			max_concurrency;	/* 0: no limit of its own */
+	bool		usable;			/* its function, role and table are there */
+	bool		open;			/* usable and not paused */
+	int			slot;			/* in shared memory, or -1 */
+	int			running;		/* sessions at work for it */
+	dlist_head	tracks;			/* those with work */
+	TimestampTz retry_at;		/* of the first retry, where slot is -1 */
+	bool		retry_behind;	/* a job left some that were due before */
+	TimestampTz retry_not_before;	/* after a failure */
+	int			retry_failures; /* in a row */
+	bool		seen;			/* by the present refresh */
+} DbOptLane;
+
+typedef struct DbOptTrack
+{
+	int32		cursor_id;		/* hash key */
+	int32		handler_id;		/* who serves it now; 0: nobody */
+	uint64		type;			/* dbopt_news_hash() */
+	dlist_node	of_type;
+	dlist_node	in_lane;
+	bool		queued;			/* in its lane */
+	bool		wanted;			/* there may be events to hand out */
+	TimestampTz since;			/* when it became wanted or got chunks */
+	uint64		since_news;		/* number of the news since then: the first */
+	uint64		last_news;		/* and the last */
+	dlist_head	chunks;			/* left over, of DbOptLeftover */
+	bool		check_chunks;	/* there may be more of them */
+	int			running;		/* sessions at work on it */
+	TimestampTz not_before;		/* after a failure */
+	int			failures;		/* in a row */
+	bool		seen;			/* by the present refresh */
+} DbOptTrack;
+
+/* A chunk that was handed out and whose session has gone. */
+typedef struct DbOptLeftover
+{
+	dlist_node	node;
+	int64		seq;
+} DbOptLeftover;
+
+/* Something that a session could do now. */
+typedef struct DbOptCandidate
+{
+	DbOptJob	job;
+	Oid			role;
+	int			priority;
+	TimestampTz since;
+	bool		helper;			/* joins others at the same job */
+} DbOptCandidate;
+
+typedef struct DbOptCandidates
+{
+	int			count;
+	int			size;
+	DbOptCandidate *items;		/* most urgent first */
+	int			due;			/* all that is due, also beyond limits */
+	TimestampTz next;			/* when more may be due */
+} DbOptCandidates;
+
+/* schedule.c */
+extern void dbopt_schedule_init(void);
+extern DbOptLane *dbopt_lane_find(int32 handler_id);
+extern DbOptLane *dbopt_lane_next(bool first);
+extern DbOptTrack *dbopt_track_find(int32 cursor_id);
+extern DbOptTrack *dbopt_track_next(bool first);
+extern DbOptLane *dbopt_lane_make(int32 handler_id);
+extern void dbopt_lane_drop(DbOptLane *lane);
+extern DbOptTrack *dbopt_track_make(int32 cursor_id, uint64 type);
+extern void dbopt_track_drop(DbOptTrack *track);
+extern void dbopt_track_serve(DbOptTrack *track, int32 handler_id);
+extern void dbopt_track_want(DbOptTrack *track, uint64 news,
+							 TimestampTz now);
+extern void dbopt_track_add_chunk(DbOptTrack *track, int64 seq,
+								  TimestampTz now);
+extern bool dbopt_type_want(uint64 type, uint64 news, TimestampTz now);
+extern void dbopt_type_ignore(uint64 type);
+extern void dbopt_types_forget_ignored(void);
+
+/* schedule_jobs.c */
+extern DbOptCandidates *dbopt_schedule_collect(int max, TimestampTz now);
+extern void dbopt_schedule_assigned(const DbOptJob *job);
+extern void dbopt_schedule_finished(const DbOptJob *job,
+									const DbOptJobResult *result,
+									TimestampTz now);
+extern void dbopt_schedule_lost(const DbOptJob *job, TimestampTz now);
+extern bool dbopt_schedule_checks_due(TimestampTz now);
+extern void dbopt_schedule_recount(void);
+extern TimestampTz dbopt_lane_retry_at(const DbOptLane *lane);
+extern void dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at);
+
+/* schedule_load.c */
+
+/* What to read from the database. */
+typedef struct DbOptRefresh
+{
+	bool		lanes;			/* handlers, cursors, retries */
+	bool		discover;		/* and look for event types without a cursor */
+	bool		chunks;			/* of the cursors that may have left some */
+} DbOptRefresh;
+
+/* In a transaction.  False: the extension is not there. */
+extern bool dbopt_schedule_refresh(const DbOptRefresh *what, uint64 news,
+								   TimestampTz now);
+
+#endif							/* DBOPT_SCHEDULE_H */

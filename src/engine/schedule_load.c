@@ -1,0 +1,267 @@
+/*
+ * schedule_load.c
+ *		Brings lanes and tracks in line with the database.
+ *
+ * Run by the scheduler alone, in a transaction, when it starts and when news
+ * say that handlers or event types have changed.  What is there already keeps
+ * its place in the queue and its counts.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "engine/crew.h"
+#include "engine/cursor.h"
+#include "engine/schedule.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/news.h"
+
+static uint64 loaded_generation;	/* of the configuration */
+static bool loaded = false;
+
+/* ---- lanes --------------------------------------------------------------- */
+
+static void
+load_lane(const DbOptConfig *config, const DbOptHandler *handler)
+{
+	DbOptLane  *lane = dbopt_lane_make(handler->handler_id);
+	TimestampTz retry_at;
+
+	lane->seen = true;
+	lane->role = handler->role;
+	lane->priority = handler->priority;
+	lane->max_concurrency = handler->max_concurrency;
+	lane->usable = handler->usable;
+	lane->open = handler->usable && !handler->paused && !config->paused;
+	lane->slot = dbopt_handler_attach(MyDatabaseId, handler->handler_id,
+									  handler->name);
+
+	retry_at = dbopt_retry_first_due(handler->handler_id);
+	if (retry_at != DBOPT_NEVER)
+		dbopt_lane_set_retry(lane, retry_at);
+}
+
+static void
+mark_roles(void)
+{
+	DbOptCrewRole *role;
+	DbOptLane  *lane;
+
+	for (role = dbopt_crew_next_role(true); role != NULL;
+		 role = dbopt_crew_next_role(false))
+		role->needed = false;
+	for (lane = dbopt_lane_next(true); lane != NULL;
+		 lane = dbopt_lane_next(false))
+	{
+		if (lane->usable)
+			dbopt_crew_role(lane->role)->needed = true;
+	}
+}
+
+/*
+ * Gives back the slots of handlers that are no longer registered, also of
+ * those that went while no scheduler was there.
+ */
+static void
+release_slots(void)
+{
+	int			number;
+
+	for (number = 0; number < dbopt_shared->max_handlers; number++)
+	{
+		DbOptHandlerState *state = dbopt_handler_slot(number);
+		Oid			dboid;
+		int32		handler_id;
+
+		LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+		dboid = state->dboid;
+		handler_id = state->handler_id;
+		LWLockRelease(dbopt_shared->lock);
+
+		if (dboid == MyDatabaseId && handler_id != 0 &&
+			dbopt_lane_find(handler_id) == NULL)
+			dbopt_handler_release(dboid, handler_id);
+	}
+}
+
+static void
+load_lanes(const DbOptConfig *config)
+{
+	DbOptLane  *lane;
+	ListCell   *cell;
+
+	for (lane = dbopt_lane_next(true); lane != NULL;
+		 lane = dbopt_lane_next(false))
+		lane->seen = false;
+	foreach(cell, config->handlers)
+		load_lane(config, lfirst(cell));
+	for (lane = dbopt_lane_next(true); lane != NULL;
+		 lane = dbopt_lane_next(false))
+	{
+		if (!lane->seen)
+			dbopt_lane_drop(lane);
+	}
+	release_slots();
+	mark_roles();
+}
+
+/* ---- tracks -------------------------------------------------------------- */
+
+/*
+ * Who is to run this cursor's events: 0 for nobody.
+ */
+static int32
+serving_handler(const DbOptConfig *config, const DbOptCursor *cursor)
+{
+	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
+	DbOptHandler *handler;
+
+	if (cursor->handler_id != 0 || source == NULL)
+		return cursor->handler_id;
+	handler = dbopt_config_most_specific(config, source, cursor->event_type);
+	return handler == NULL ? 0 : handler->handler_id;
+}
+
+static void
+load_track(const DbOptConfig *config, const DbOptCursor *cursor, uint64 news,
+		   TimestampTz now)
+{
+	DbOptTrack *track = dbopt_track_find(cursor->cursor_id);
+
+	if (track == NULL)
+	{
+		track = dbopt_track_make(cursor->cursor_id,
+								 dbopt_news_hash(cursor->source_id,
+												 cursor->event_type,
+												 strlen(cursor->event_type)));
+		dbopt_track_want(track, news, now);
+	}
+	track->seen = true;
+	dbopt_track_serve(track, serving_handler(config, cursor));
+}
+
+static void
+load_tracks(const DbOptConfig *config, uint64 news, TimestampTz now)
+{
+	DbOptTrack *track;
+	ListCell   *cell;
+
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+		track->seen = false;
+	foreach(cell, dbopt_cursors_load())
+		load_track(config, lfirst(cell), news, now);
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+	{
+		if (!track->seen)
+			dbopt_track_drop(track);
+	}
+}
+
+/*
+ * Handlers have changed: one that was paused or broken may have turned away
+ * what it is now to run, so that every cursor is looked at anew.
+ */
+static void
+doubt_tracks(uint64 news, TimestampTz now)
+{
+	DbOptTrack *track;
+
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+	{
+		track->check_chunks = true;
+		dbopt_track_want(track, news, now);
+	}
+}
+
+/* ---- chunks -------------------------------------------------------------- */
+
+/*
+ * Does a session run this chunk, sent there for it alone?
+ */
+static bool
+in_work(const DbOptChunkId *chunk)
+{
+	int			i;
+
+	for (i = 0; i < dbopt_crew_size(); i++)
+	{
+		DbOptMember *member = dbopt_crew_member(i);
+
+		if (member->state == DBOPT_SESSION_BUSY &&
+			member->job.kind == DBOPT_JOB_CHUNK &&
+			member->job.cursor_id == chunk->cursor_id &&
+			member->job.seq == chunk->seq)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Finds the chunks of the cursors that may have left some.  One that a session
+ * has in its hands is among them; whoever is sent there finds it locked.
+ */
+static void
+load_chunks(TimestampTz now)
+{
+	DbOptTrack *track;
+	ListCell   *cell;
+
+	foreach(cell, dbopt_chunks_load())
+	{
+		DbOptChunkId *chunk = lfirst(cell);
+
+		track = dbopt_track_find(chunk->cursor_id);
+		if (track != NULL && track->check_chunks && !in_work(chunk))
+			dbopt_track_add_chunk(track, chunk->seq, now);
+	}
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+		track->check_chunks = false;
+}
+
+/* ---- all of it ----------------------------------------------------------- */
+
+static void
+discover_cursors(const DbOptConfig *config)
+{
+	ListCell   *cell;
+
+	foreach(cell, config->sources)
+	{
+		DbOptSource *source = lfirst(cell);
+
+		if (source->usable)
+			dbopt_cursors_discover(config, source);
+	}
+	CommandCounterIncrement();	/* so that load_tracks() sees them */
+}
+
+bool
+dbopt_schedule_refresh(const DbOptRefresh *what, uint64 news, TimestampTz now)
+{
+	const DbOptConfig *config = dbopt_config_get();
+	bool		changed = !loaded ||
+	loaded_generation != dbopt_config_generation();
+
+	if (!config->installed)
+		return false;
+	loaded_generation = dbopt_config_generation();
+	loaded = true;
+	if (what->discover)
+		discover_cursors(config);
+	if (what->discover || what->lanes || changed)
+	{
+		dbopt_types_forget_ignored();
+		load_lanes(config);
+		load_tracks(config, news, now);
+		dbopt_schedule_recount();
+	}
+	if (changed)
+		doubt_tracks(news, now);
+	if (what->chunks || changed)
+		load_chunks(now);
+	return true;
+}

@@ -1,0 +1,308 @@
+/*
+ * scheduler.c
+ *		The scheduler of one database.
+ *
+ * A dynamic background worker, started by the launcher in any database that
+ * might have the extension; it leaves at once where it is not.  It connects as
+ * the superuser, reads handlers, cursors and leftover chunks when it starts
+ * and when they change, and runs no code of anybody's.
+ *
+ * A round: take the news, see what sessions have finished, collect what is
+ * due, assign it.  With news of known event types only, a round reads nothing
+ * from the database.  Between rounds it sleeps until the next due time or its
+ * latch.  An error ends the process, and the launcher starts another.
+ *
+ * It holds dbopt_shared->lock only for copying to and from its slots.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "engine/assign.h"
+#include "engine/crew.h"
+#include "engine/schedule.h"
+#include "engine/scheduler.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "state/circuit.h"
+#include "state/hold.h"
+#include "state/news.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static DbOptWorkerTarget target;
+static DbOptDatabase *database;
+static bool attached = false;
+static bool absent = false;		/* the extension is not there */
+
+/* ---- coming and going ---------------------------------------------------- */
+
+/*
+ * Tells this scheduler's sessions to go: the idle ones now, the others when
+ * their job is done.
+ */
+static void
+dismiss_sessions(void)
+{
+	int			i;
+
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+	for (i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid != database->dboid ||
+			session->database != target.slot ||
+			session->database_generation != target.generation)
+			continue;
+		pg_atomic_write_u32(&session->yield, 1);
+		if (session->state == DBOPT_SESSION_BUSY)
+			continue;
+		session->state = DBOPT_SESSION_STOPPING;
+		if (session->pid != 0)
+			dbopt_process_wake(session->procno);
+	}
+}
+
+/*
+ * Runs when the process has left the ProcArray, so that whoever waits for it
+ * to go may count connections then.
+ */
+static void
+scheduler_exit(int code, Datum arg)
+{
+	if (!attached)
+		return;
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (database->generation == target.generation)
+	{
+		database->state = absent ? DBOPT_SCHEDULER_ABSENT :
+			DBOPT_SCHEDULER_GONE;
+		database->scheduler_pid = 0;
+		pg_atomic_write_u32(&database->active, 0);
+		pg_atomic_write_u32(&database->pending, 0);
+		pg_atomic_write_u32(&database->wants_session, 0);
+		dismiss_sessions();
+	}
+	LWLockRelease(dbopt_shared->lock);
+
+	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
+	dbopt_launcher_wake();
+}
+
+/*
+ * Takes the slot that the launcher prepared.  InvalidOid: too late, another
+ * scheduler has it, or the database is held.
+ */
+static Oid
+attach_slot(void)
+{
+	Oid			dboid = InvalidOid;
+
+	on_shmem_exit(scheduler_exit, (Datum) 0);
+	target = dbopt_worker_target();
+	database = dbopt_database_slot(target.slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (database->generation == target.generation)
+	{
+		dboid = database->dboid;
+		database->scheduler_pid = MyProcPid;
+		database->scheduler_procno = DBOPT_MY_PROC_NUMBER;
+		database->started_at = GetCurrentTimestamp();
+		database->held_down = dbopt_held_until(dboid) != 0;
+		if (database->held_down)
+			dboid = InvalidOid;
+		attached = true;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return dboid;
+}
+
+static void
+report_running(void)
+{
+	if (database->state == DBOPT_SCHEDULER_RUNNING)
+		return;
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	database->state = DBOPT_SCHEDULER_RUNNING;
+	LWLockRelease(dbopt_shared->lock);
+	dbopt_handler_attach(MyDatabaseId, 0, "database");
+	dbopt_launcher_wake();
+}
+
+static void
+leave_for_good(void)
+{
+	absent = true;
+	dbopt_handlers_release(MyDatabaseId);
+	proc_exit(0);
+}
+
+/* ---- a round ------------------------------------------------------------- */
+
+/*
+ * Applies the news to what is known, and says what has to be read.
+ */
+static DbOptRefresh
+apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
+{
+	DbOptRefresh what = {0};
+	DbOptTrack *track;
+	int			i;
+
+	for (i = 0; i < news->count; i++)
+		if (!dbopt_type_want(news->types[i], number, now))
+			what.discover = true;
+	if (news->many)
+	{
+		what.discover = true;
+		for (track = dbopt_track_next(true); track != NULL;
+			 track = dbopt_track_next(false))
+			dbopt_track_want(track, number, now);
+	}
+	if (news->config)
+		what.lanes = what.discover = true;
+	return what;
+}
+
+static void
+refresh(const DbOptRefresh *what, uint64 number, TimestampTz now)
+{
+	MemoryContext round_context = CurrentMemoryContext;
+	bool		installed;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, "reading handlers and cursors");
+	MemoryContextSwitchTo(round_context);
+
+	installed = dbopt_schedule_refresh(what, number, now);
+
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(round_context);
+	if (!installed)
+		leave_for_good();
+}
+
+/*
+ * What was read may still not explain all the news: nobody wants those types.
+ */
+static void
+apply_news_again(const DbOptNews *news, uint64 number, TimestampTz now)
+{
+	int			i;
+
+	for (i = 0; i < news->count; i++)
+		if (!dbopt_type_want(news->types[i], number, now))
+			dbopt_type_ignore(news->types[i]);
+}
+
+static void
+take_news(TimestampTz *now)
+{
+	static bool first = true;
+	DbOptNews	news;
+	DbOptRefresh what;
+	uint64		number;
+
+	dbopt_news_take(database, &news);
+	number = pg_atomic_read_u64(&database->news_taken);
+	what = apply_news(&news, number, *now);
+	if (first)
+		what.discover = true;
+	what.chunks = dbopt_schedule_checks_due(*now);
+	if (what.lanes || what.discover || what.chunks)
+	{
+		refresh(&what, number, *now);
+		apply_news_again(&news, number, *now);
+		report_running();
+		*now = GetCurrentTimestamp();
+	}
+	first = false;
+}
+
+static void
+take_reports(TimestampTz now)
+{
+	ListCell   *cell;
+
+	foreach(cell, dbopt_crew_update(now))
+	{
+		DbOptReport *report = lfirst(cell);
+
+		if (report->lost)
+			dbopt_schedule_lost(&report->job, now);
+		else
+			dbopt_schedule_finished(&report->job, &report->result, now);
+	}
+}
+
+/*
+ * For dbopt_drain(): what is known at the end of this round.
+ */
+static void
+publish_round(int due)
+{
+	pg_atomic_write_u32(&database->active, dbopt_crew_busy());
+	pg_atomic_write_u32(&database->pending, due);
+	pg_atomic_fetch_add_u64(&database->rounds, 1);
+}
+
+/*
+ * Returns when the next round is due.
+ */
+static TimestampTz
+scheduler_round(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DbOptPoolLimits limits = dbopt_pool_limits();
+	DbOptCandidates *candidates;
+	bool		reclaim;
+
+	take_reports(now);
+	take_news(&now);
+	candidates = dbopt_schedule_collect(limits.max, now);
+	dbopt_assign_jobs(candidates, &limits, now);
+	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
+	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
+	publish_round(candidates->due);
+	return candidates->next;
+}
+
+void
+dbopt_scheduler_main(Datum main_arg)
+{
+	Oid			dboid = attach_slot();
+	uint32		wait_event;
+	MemoryContext round_context;
+
+	if (!OidIsValid(dboid))
+		proc_exit(0);
+	dbopt_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	SetConfigOption("application_name", "dbopt scheduler", PGC_USERSET,
+					PGC_S_OVERRIDE);
+	wait_event = DBOPT_WAIT_EVENT("DboptSchedulerMain");
+	dbopt_crew_init();
+	dbopt_crew_start_init(target);
+	dbopt_schedule_init();
+	round_context = AllocSetContextCreate(TopMemoryContext, "dbopt round",
+										  ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		TimestampTz next;
+
+		MemoryContextSwitchTo(round_context);
+		next = scheduler_round();
+		MemoryContextReset(round_context);
+		dbopt_worker_sleep(next, wait_event);
+	}
+}
