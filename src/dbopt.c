@@ -1,17 +1,236 @@
 /*
  * dbopt.c
  *		Module: magic, load, hooks.
+ *
+ * The hooks run in every backend of a server that preloads the library; each
+ * calls the one that was there before.  They tell launcher and schedulers of
+ * what comes and goes, and clear a database of workers for commands that
+ * need it without connections.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "compat.h"
+#include "engine/worker.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "state/guc.h"
+#include "state/hold.h"
+#include "state/news.h"
 #include "state/shmem.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
 
 PG_MODULE_MAGIC;
 
 void		_PG_init(void);
+
+static object_access_hook_type previous_object_access_hook = NULL;
+static ProcessUtility_hook_type previous_utility_hook = NULL;
+
+/* ---- objects that come and go -------------------------------------------- */
+
+/*
+ * Could this relation be an events table?
+ */
+static bool
+is_lasting_table(Oid relid)
+{
+	char		kind = get_rel_relkind(relid);
+
+	return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+		get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+}
+
+/*
+ * What was created, altered or dropped is known at commit; until then it is a
+ * note.
+ */
+static void
+note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId)
+{
+	switch (classId)
+	{
+		case ExtensionRelationId:
+			dbopt_news_note_launcher();
+			dbopt_news_note_config();
+			break;
+		case DatabaseRelationId:
+			dbopt_news_note_database(objectId);
+			break;
+		case ProcedureRelationId:
+			if (access != OAT_POST_CREATE)
+				dbopt_news_note_objects();
+			break;
+		case RelationRelationId:
+			if (access != OAT_POST_CREATE && subId == 0 &&
+				dbopt_news_wants_objects() && is_lasting_table(objectId))
+				dbopt_news_note_objects();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+dbopt_object_access(ObjectAccessType access, Oid classId, Oid objectId,
+					int subId, void *arg)
+{
+	if (previous_object_access_hook)
+		previous_object_access_hook(access, classId, objectId, subId, arg);
+
+	if (access == OAT_POST_CREATE || access == OAT_POST_ALTER ||
+		access == OAT_DROP)
+		note_object(access, classId, objectId, subId);
+}
+
+/* ---- commands that need a database without connections ------------------- */
+
+static bool
+owns_database(Oid dboid)
+{
+	return OidIsValid(dboid) && dbopt_owns_database(dboid, GetUserId());
+}
+
+/*
+ * CREATE DATABASE: the one to be copied.  A template that anybody may copy has
+ * no workers.
+ */
+static Oid
+copied_database(const CreatedbStmt *statement)
+{
+	const char *template = NULL;
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+			template = defGetString(option);
+	}
+	if (template == NULL || !have_createdb_privilege())
+		return InvalidOid;
+	return get_database_oid(template, true);
+}
+
+static bool
+sets_tablespace(const AlterDatabaseStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, "tablespace") == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The database that this command needs for itself, InvalidOid for none, and
+ * the command's name.  The present database is of no interest but for CREATE
+ * DATABASE: the others refuse to touch it.
+ */
+static Oid
+claimed_database(Node *statement, const char **command)
+{
+	Oid			dboid = InvalidOid;
+
+	switch (nodeTag(statement))
+	{
+		case T_CreatedbStmt:
+			*command = "CREATE DATABASE";
+			return copied_database((CreatedbStmt *) statement);
+		case T_DropdbStmt:
+			*command = "DROP DATABASE";
+			dboid = get_database_oid(((DropdbStmt *) statement)->dbname, true);
+			break;
+		case T_AlterDatabaseStmt:
+			*command = "ALTER DATABASE SET TABLESPACE";
+			if (sets_tablespace((AlterDatabaseStmt *) statement))
+				dboid = get_database_oid(((AlterDatabaseStmt *) statement)->dbname,
+										 true);
+			break;
+		case T_RenameStmt:
+			*command = NULL;	/* may run in a transaction block */
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE &&
+				have_createdb_privilege())
+				dboid = get_database_oid(((RenameStmt *) statement)->subname,
+										 true);
+			break;
+		default:
+			break;
+	}
+	return dboid == MyDatabaseId ? InvalidOid : dboid;
+}
+
+/*
+ * Clears the database that the command needs.  The user's rights to it are
+ * checked first: nobody else may stop its workers.  So is the transaction
+ * block that the command would refuse.
+ */
+static void
+make_way(Node *statement, bool top_level)
+{
+	const char *command = NULL;
+	Oid			dboid = claimed_database(statement, &command);
+
+	if (!owns_database(dboid))
+		return;
+	if (command != NULL)
+		PreventInTransactionBlock(top_level, command);
+	dbopt_hold_database(dboid);
+}
+
+static bool
+commits_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+static void
+dbopt_utility(PlannedStmt *pstmt, const char *queryString,
+			  bool readOnlyTree, ProcessUtilityContext context,
+			  ParamListInfo params, QueryEnvironment *queryEnv,
+			  DestReceiver *dest, QueryCompletion *qc)
+{
+	bool		prepared = commits_prepared(pstmt->utilityStmt);
+
+	if (!IsBinaryUpgrade)
+		make_way(pstmt->utilityStmt, context == PROCESS_UTILITY_TOPLEVEL);
+
+	if (previous_utility_hook)
+		previous_utility_hook(pstmt, queryString, readOnlyTree, context,
+							  params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+
+	if (prepared)
+		dbopt_news_publish_prepared();
+}
+
+/* ---- loading ------------------------------------------------------------- */
+
+static void
+install_hooks(void)
+{
+	previous_object_access_hook = object_access_hook;
+	object_access_hook = dbopt_object_access;
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = dbopt_utility;
+}
 
 /*
  * Without preloading there are the settings and the functions that need no
@@ -21,6 +240,9 @@ void
 _PG_init(void)
 {
 	dbopt_guc_define();
-	if (process_shared_preload_libraries_in_progress)
-		dbopt_shmem_hooks_install();
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	dbopt_shmem_hooks_install();
+	install_hooks();
+	dbopt_launcher_register();
 }

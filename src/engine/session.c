@@ -1,0 +1,280 @@
+/*
+ * session.c
+ *		A pool session: a dynamic background worker that is logged in as a
+ *		handler's role and runs one job after the other.
+ *
+ * Started by a scheduler, which has filled its slot.  It sleeps on its latch
+ * until the slot is BUSY with a job or it is told to go; it goes by itself
+ * when its scheduler has gone.  The slot is read and written under
+ * dbopt_shared->lock, which is never held while a job runs.
+ *
+ * Whatever way the process ends, the exit callback gives back its slot and
+ * what it held of its handler's breaker and counters.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "engine/job.h"
+#include "engine/session.h"
+#include "engine/worker.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "state/circuit.h"
+#include "state/news.h"
+#include "state/pool.h"
+#include "state/stats.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+typedef enum SessionOrder
+{
+	ORDER_WAIT,
+	ORDER_RUN,
+	ORDER_GO
+} SessionOrder;
+
+static DbOptWorkerTarget target;
+
+/* ---- coming and going ---------------------------------------------------- */
+
+/*
+ * Gives back what the session holds of its handler's, unless the handler's
+ * slot has another owner by now.
+ */
+static void
+give_back(DbOptSession *session)
+{
+	if (session->admission.granted == 0 && session->in_flight == 0)
+		return;
+	if (dbopt_handler_slot(session->handler_slot)->generation !=
+		session->handler_generation)
+		return;
+	if (session->in_flight != 0)
+		dbopt_stats_in_flight(session->handler_slot, -session->in_flight);
+	if (session->admission.granted > 0)
+		dbopt_circuit_abandon(session->handler_slot, &session->admission,
+							  session->admission.granted);
+}
+
+/*
+ * A slot has become free: those who found none may try again.
+ */
+static void
+wake_waiting_schedulers(void)
+{
+	int			i;
+
+	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
+	{
+		DbOptDatabase *database = dbopt_database_slot(i);
+
+		if (pg_atomic_exchange_u32(&database->wants_session, 0) != 0 &&
+			database->scheduler_pid != 0)
+			dbopt_process_wake(database->scheduler_procno);
+	}
+}
+
+/*
+ * Runs when the process has left the ProcArray and holds no locks, so that
+ * whoever waits for it to go may count connections then.
+ */
+static void
+session_exit(int code, Datum arg)
+{
+	DbOptSession *session = dbopt_my_session;
+	Oid			dboid;
+
+	if (session == NULL)
+		return;
+	give_back(session);
+	dbopt_my_session = NULL;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	dboid = session->dboid;
+	session->dboid = InvalidOid;
+	session->state = DBOPT_SESSION_FREE;
+	session->pid = 0;
+	wake_waiting_schedulers();
+	LWLockRelease(dbopt_shared->lock);
+
+	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
+	dbopt_scheduler_wake(dboid);
+}
+
+/*
+ * Takes the slot that the scheduler filled.  False: the session is no longer
+ * wanted.
+ */
+static bool
+attach_slot(Oid *dboid, Oid *roleid)
+{
+	DbOptSession *session;
+	bool		wanted = false;
+
+	on_shmem_exit(session_exit, (Datum) 0);
+	target = dbopt_worker_target();
+	session = dbopt_session_slot(target.slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (session->generation == target.generation &&
+		OidIsValid(session->dboid))
+	{
+		dbopt_my_session = session;
+		session->pid = MyProcPid;
+		session->procno = DBOPT_MY_PROC_NUMBER;
+		wanted = session->state == DBOPT_SESSION_STARTING;
+		*dboid = session->dboid;
+		*roleid = session->roleid;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return wanted;
+}
+
+/*
+ * Runs a query, so that a session in which none can be run is never given a
+ * job.
+ */
+static void
+validate_session(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute("SELECT 1", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not run a query in a new session");
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * Settings that hold for the session's whole life: as its defaults, so that
+ * a reset returns to them.
+ */
+static void
+set_defaults(void)
+{
+	SetConfigOption("application_name", "dbopt session", PGC_USERSET,
+					PGC_S_OVERRIDE);
+	DBOPT_DISABLE_TRANSACTION_TIMEOUT();
+}
+
+static void
+connect_session(void)
+{
+	Oid			dboid;
+	Oid			roleid;
+
+	if (!attach_slot(&dboid, &roleid))
+		proc_exit(0);
+	pqsignal(SIGINT, StatementCancelHandler);
+	dbopt_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
+											  DBOPT_SESSION_FLAGS);
+	set_defaults();
+	validate_session();
+}
+
+/* ---- jobs ---------------------------------------------------------------- */
+
+/*
+ * Is the scheduler that started this session still there?
+ */
+static bool
+scheduler_present(void)
+{
+	DbOptDatabase *database = dbopt_database_slot(dbopt_my_session->database);
+
+	return database->generation == dbopt_my_session->database_generation &&
+		database->scheduler_pid != 0;
+}
+
+/*
+ * The session is ready for its next job, with the last one's result if there
+ * was one.
+ */
+static void
+report_idle(const DbOptJobResult *result)
+{
+	DbOptSession *session = dbopt_my_session;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (result != NULL)
+	{
+		session->result = *result;
+		session->jobs_done++;
+	}
+	if (session->state == DBOPT_SESSION_STARTING ||
+		session->state == DBOPT_SESSION_BUSY)
+		session->state = DBOPT_SESSION_IDLE;
+	session->since = GetCurrentTimestamp();
+	LWLockRelease(dbopt_shared->lock);
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	dbopt_scheduler_wake(session->dboid);
+}
+
+static SessionOrder
+next_order(DbOptJob *job)
+{
+	DbOptSession *session = dbopt_my_session;
+	SessionOrder order = ORDER_WAIT;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	if (session->state == DBOPT_SESSION_BUSY)
+	{
+		order = ORDER_RUN;
+		*job = session->job;
+	}
+	else if (session->state == DBOPT_SESSION_STOPPING || !scheduler_present())
+		order = ORDER_GO;
+	LWLockRelease(dbopt_shared->lock);
+	return order;
+}
+
+static void
+run_job(const DbOptJob *job)
+{
+	DbOptJobResult result = {0};
+
+	dbopt_job_run(job, &result);
+	Assert(!IsTransactionState());
+	dbopt_session_release();
+	dbopt_session_reset();
+	report_idle(&result);
+}
+
+void
+dbopt_session_main(Datum main_arg)
+{
+	uint32		wait_event;
+	MemoryContext job_context;
+	DbOptJob	job;
+	SessionOrder order;
+
+	connect_session();
+	wait_event = DBOPT_WAIT_EVENT("DboptSessionMain");
+	job_context = AllocSetContextCreate(TopMemoryContext, "dbopt job",
+										ALLOCSET_DEFAULT_SIZES);
+	report_idle(NULL);
+	while ((order = next_order(&job)) != ORDER_GO)
+	{
+		if (order == ORDER_WAIT)
+		{
+			dbopt_worker_sleep(DBOPT_NEVER, wait_event);
+			continue;
+		}
+		MemoryContextSwitchTo(job_context);
+		run_job(&job);
+		MemoryContextReset(job_context);
+	}
+	proc_exit(0);
+}

@@ -1,0 +1,44 @@
+/*
+ * session_reset.c
+ *		Between two jobs: nothing of the first is left for the second.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "engine/session.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+
+/*
+ * The steps of DISCARD ALL, but for the plan cache, which holds nothing of a
+ * job's and makes the next one fast.  Settings return to what they were when
+ * the session began: the role's and the database's own.  The role comes back
+ * last, since a job may have been left with another one.
+ */
+void
+dbopt_session_reset(void)
+{
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+
+	PortalHashTableDeleteAll();
+	SetPGVariable("session_authorization", NIL, false);
+	SetPGVariable("role", NIL, false);
+	ResetAllOptions();
+	DropAllPreparedStatements();
+	Async_UnlistenAll();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetTempTableNamespace();
+	ResetSequenceCaches();
+
+	CommitTransactionCommand();
+	RESUME_CANCEL_INTERRUPTS();
+	QueryCancelPending = false;
+}
