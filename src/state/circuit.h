@@ -18,8 +18,6 @@
 extern int	dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name);
 extern int	dbopt_handler_find(Oid dboid, int32 handler_id);
 extern void dbopt_handler_release(Oid dboid, int32 handler_id);
-extern void dbopt_handlers_keep(Oid dboid, const int32 *handler_ids,
-								int count);
 extern void dbopt_handlers_release(Oid dboid);
 
 /* A consistent copy for reports.  false: the handler has no slot. */

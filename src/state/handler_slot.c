@@ -135,30 +135,6 @@ dbopt_handler_release(Oid dboid, int32 handler_id)
 	LWLockRelease(dbopt_shared->lock);
 }
 
-/*
- * Gives the slots of all other handlers of the database back.  (The breaker
- * "database" stays.)  To be called with what the configuration has, after the
- * transaction that removed a handler has committed.
- */
-void
-dbopt_handlers_keep(Oid dboid, const int32 *handler_ids, int count)
-{
-	if (dbopt_shared == NULL)
-		return;
-	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	for (int number = 0; number < dbopt_shared->max_handlers; number++)
-	{
-		DbOptHandlerState *state = dbopt_handler_slot(number);
-		bool		keep = state->dboid != dboid || state->handler_id == 0;
-
-		for (int i = 0; i < count && !keep; i++)
-			keep = state->handler_id == handler_ids[i];
-		if (!keep)
-			state->dboid = InvalidOid;
-	}
-	LWLockRelease(dbopt_shared->lock);
-}
-
 /* Gives all slots of a database back: it, or its extension, is dropped. */
 void
 dbopt_handlers_release(Oid dboid)
