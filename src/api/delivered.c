@@ -8,13 +8,13 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/cursor.h"
 #include "engine/log.h"
 #include "engine/owner_spi.h"
+#include "engine/position.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
@@ -104,12 +104,10 @@ lowest_of_type(DbOptLog *log, Snapshot snapshot, const DbOptHandler *handler,
 static int64
 oldest_running(Snapshot snapshot)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
-	int64		behind = (int32) (XidFromFullTransactionId(next) -
-								  snapshot->xmin);
+	DbOptHorizon horizon;
 
-	return (int64) U64FromFullTransactionId(next) - behind +
-		dbopt_position_offset();
+	dbopt_horizon_read(snapshot, dbopt_position_offset(), &horizon);
+	return horizon.nrunning > 0 ? horizon.running[0] : horizon.limit;
 }
 
 static int64

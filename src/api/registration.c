@@ -6,18 +6,18 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "access/xact.h"
 #include "api/registration.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/handler_state.h"
 #include "engine/owner_spi.h"
+#include "engine/position.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -185,15 +185,13 @@ static void
 bind_common(DbOptOwnerArgs *args, const DbOptRegistration *wanted)
 {
 	char	   *schema = get_namespace_name(get_func_namespace(wanted->function));
-	char	   *qualified = format_procedure_qualified(wanted->function);
 
 	dbopt_owner_bind_text(args, wanted->name);
 	dbopt_owner_bind_text(args, wanted->event_type);
 	dbopt_owner_bind(args, INT4OID, Int32GetDatum(wanted->source_id));
 	dbopt_owner_bind(args, OIDOID, ObjectIdGetDatum(wanted->function));
 	dbopt_owner_bind_text(args, schema);
-	/* Without the schema and its dot. */
-	dbopt_owner_bind_text(args, qualified + strlen(quote_identifier(schema)) + 1);
+	dbopt_owner_bind_text(args, dbopt_function_signature(wanted->function));
 	dbopt_owner_bind_text(args, wanted->argument_kind);
 	dbopt_owner_bind(args, OIDOID, ObjectIdGetDatum(wanted->role));
 	dbopt_owner_bind_text(args, GetUserNameFromId(wanted->role, false));
@@ -214,46 +212,21 @@ bind_common(DbOptOwnerArgs *args, const DbOptRegistration *wanted)
 	dbopt_owner_bind(args, BOOLOID, BoolGetDatum(wanted->ordered));
 }
 
-/* A 32-bit id of a transaction that runs or ran lately, in full. */
-static int64
-full_xid(TransactionId xid, FullTransactionId next)
-{
-	int64		behind = (int32) (XidFromFullTransactionId(next) - xid);
-
-	return (int64) U64FromFullTransactionId(next) - behind;
-}
-
-static int
-compare_positions(const void *a, const void *b)
-{
-	int64		left = *(const int64 *) a;
-	int64		right = *(const int64 *) b;
-
-	return left < right ? -1 : left > right;
-}
-
 /*
- * Behind all that has committed by now: the position that a snapshot taken now
- * ends at, and those before it whose transactions are still running.  Our own
- * is not in its own snapshot.
+ * Behind all that has committed by now, but for what is still running; so that
+ * ours counts as running, it must have its id before the snapshot is taken.
  */
 static void
 start_now(int64 *position, Datum *holes)
 {
-	TransactionId own = GetTopTransactionId();
-	Snapshot	snapshot = dbopt_snapshot_new();
-	FullTransactionId next = ReadNextFullTransactionId();
-	int64		offset = dbopt_position_offset();
-	int64	   *running = palloc(sizeof(int64) * (snapshot->xcnt + 1));
-	int			count = 0;
+	Snapshot	snapshot;
+	DbOptHorizon horizon;
 
-	for (uint32 i = 0; i < snapshot->xcnt; i++)
-		running[count++] = full_xid(snapshot->xip[i], next) + offset;
-	if (TransactionIdPrecedes(own, snapshot->xmax))
-		running[count++] = full_xid(own, next) + offset;
-	qsort(running, count, sizeof(int64), compare_positions);
-	*position = full_xid(snapshot->xmax, next) - 1 + offset;
-	*holes = dbopt_positions_to_array(running, count);
+	(void) GetTopTransactionId();
+	snapshot = dbopt_snapshot_new();
+	dbopt_horizon_read(snapshot, dbopt_position_offset(), &horizon);
+	*position = horizon.limit - 1;
+	*holes = dbopt_positions_to_array(horizon.running, horizon.nrunning);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -10,22 +10,21 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/handler_state.h"
 #include "engine/identity.h"
 #include "engine/owner_spi.h"
-#include "lib/stringinfo.h"
+#include "engine/position.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/snapmgr.h"
 
 static void
@@ -113,7 +112,6 @@ adopt_sources(void)
 static Oid
 find_function(const char *schema, const char *name)
 {
-	char	   *wanted = psprintf("%s.%s", quote_identifier(schema), name);
 	DbOptOwnerArgs args = {0};
 	uint64		rows;
 	bool		isnull;
@@ -128,7 +126,7 @@ find_function(const char *schema, const char *name)
 		Oid			function = DatumGetObjectId(dbopt_owner_value(row, 1,
 																  &isnull));
 
-		if (strcmp(format_procedure_qualified(function), wanted) == 0)
+		if (strcmp(dbopt_function_signature(function), name) == 0)
 			return function;
 	}
 	return InvalidOid;
@@ -236,12 +234,11 @@ static int64
 oldest_writer(void)
 {
 	Snapshot	snapshot = dbopt_snapshot_new();
-	FullTransactionId next = ReadNextFullTransactionId();
-	int64		behind = (int32) (XidFromFullTransactionId(next) -
-								  snapshot->xmin);
+	DbOptHorizon horizon;
 
+	dbopt_horizon_read(snapshot, 0, &horizon);
 	UnregisterSnapshot(snapshot);
-	return (int64) U64FromFullTransactionId(next) - behind;
+	return horizon.nrunning > 0 ? horizon.running[0] : horizon.limit;
 }
 
 /* Positions that new events get must be higher than all there are. */

@@ -23,6 +23,7 @@
 #include "commands/trigger.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/handler_state.h"
 #include "engine/log_index.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
@@ -305,6 +306,8 @@ refresh(int32 source_id)
 		if (refresh_source(lfirst(cell)))
 			changed = true;
 	}
+	if (source_id == 0 && dbopt_handlers_refresh())
+		changed = true;
 	dbopt_owner_end(&scope);
 	PopActiveSnapshot();
 	if (changed)

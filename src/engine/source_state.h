@@ -6,10 +6,10 @@
 #define DBOPT_SOURCE_STATE_H
 
 /*
- * Looks at every attached table, or at one, and writes down its state, the
- * reason, and its present names; forgets a table that was dropped once no
- * handler is registered on it.  In a transaction.  A table that somebody has
- * locked exclusively is left as it is.
+ * Looks at every attached table and handler, or at one table, and writes down
+ * the state, the reason, and the present names; forgets a table that was
+ * dropped once no handler is registered on it.  In a transaction.  A table
+ * that somebody has locked exclusively is left as it is.
  */
 extern void dbopt_source_refresh_states(void);
 extern void dbopt_source_refresh(int32 source_id);

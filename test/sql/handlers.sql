@@ -140,6 +140,24 @@ SELECT (SELECT count(*) FROM dbopt_retry_queue) AS retries, (SELECT count(*) FRO
 	(SELECT count(*) FROM dbopt_cursor_version WHERE cursor_id = 1000) AS versions;
 SELECT dbopt_unregister_handler('log 3');
 
+-- What becomes of functions and roles is noticed.
+ALTER FUNCTION on_app(jsonb) RENAME TO on_app_renamed;
+ALTER ROLE handlers_test_app RENAME TO handlers_test_renamed;
+DROP FUNCTION on_row(events);
+SELECT dbopt_resume();
+SELECT dbopt_pause();
+SELECT name, handler, role, state, reason FROM dbopt_handlers
+ WHERE name IN ('for app', 'row') ORDER BY name COLLATE "C";
+ALTER ROLE handlers_test_renamed RENAME TO handlers_test_app;
+-- Another function of the same name is not it.
+CREATE FUNCTION on_row(e events) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+SELECT dbopt_resume_handler('row');
+SELECT dbopt_resume();
+SELECT dbopt_pause();
+SELECT state FROM dbopt_handlers WHERE name = 'row';
+SELECT dbopt_register_handler('row', 'USER.CREATED', 'on_row(events)', events => 'events', replace => true);
+SELECT state, reason FROM dbopt_handlers WHERE name = 'row';
+
 -- A table that was dropped: its handlers can be removed, and then it is forgotten.
 DROP TABLE log CASCADE;
 SELECT dbopt_resume();

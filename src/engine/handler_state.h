@@ -1,0 +1,20 @@
+/*
+ * handler_state.h
+ *		Are a handler's function and role still there, and what are they
+ *		called?
+ */
+#ifndef DBOPT_HANDLER_STATE_H
+#define DBOPT_HANDLER_STATE_H
+
+/* "name(type)", quoted and with the type's schema, as it is stored. */
+extern char *dbopt_function_signature(Oid function);
+
+/*
+ * Looks at the function and role of every handler and writes down their
+ * present names; without one of them a handler is 'broken'.  In a transaction
+ * and between dbopt_owner_begin() and dbopt_owner_end(); true when a row has
+ * changed.
+ */
+extern bool dbopt_handlers_refresh(void);
+
+#endif							/* DBOPT_HANDLER_STATE_H */
