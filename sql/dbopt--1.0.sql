@@ -421,7 +421,7 @@ CREATE FUNCTION @extschema@.dbopt_backlog(
 	AS 'MODULE_PATHNAME', 'dbopt_backlog'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION @extschema@.dbopt_backlog() IS
-	'undelivered events by handler and event type; a handler that has met no event yet has a row with its own pattern. waiting: not yet handed out, or handed out and not settled; exact up to 10,000, above that an estimate from the statistics of ANALYZE; NULL when the events table cannot be read at present. retrying: waiting for another attempt; dead: given up. oldest_waiting: created_at, or else event_timestamp, of the first event in the log that is not yet handed out, and lag its age; both NULL when there is none, or the table has no such column';
+	'undelivered events by handler and event type; a handler that has met no event yet has a row with its own pattern. waiting: not yet handed out, or handed out and not settled; exact up to 10,000, above that an estimate from the statistics of ANALYZE; NULL when the events table cannot be read at present. retrying: waiting for another attempt; dead: given up. oldest_waiting: created_at, or else event_timestamp, of the first waiting event in the log, and lag its age; both NULL when there is none, or the table has no such column';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_backlog() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_backlog() TO pg_monitor;
 

@@ -2,10 +2,10 @@
  * backlog.c
  *		What is undelivered, by handler and event type: SQL function.
  *
- * Run by whoever watches.  Handed-out events, retries and dead letters are
- * counted in our tables, waiting events in the log (engine/backlog.h); each by
- * itself, so that an event on its way from one to the next may be missed or
- * counted in both.
+ * Run by whoever watches.  Waiting events are counted in the log
+ * (engine/backlog.h), retries and dead letters in their tables; each with a
+ * snapshot of its own, so that an event on its way from one to the other may
+ * be missed or counted in both.
  */
 #include "postgres.h"
 
@@ -84,29 +84,6 @@ add_waiting(List **backlogs, const DbOptConfig *config)
 		entry = backlog_entry(backlogs, handler, cursor->event_type);
 		entry->readable = dbopt_waiting_count(handler->source, cursor,
 											  &entry->waiting);
-	}
-}
-
-/* Events handed out and not settled wait, too; so do they after a crash. */
-static void
-add_handed_out(List **backlogs, const DbOptConfig *config)
-{
-	uint64		rows =
-	dbopt_owner_query(dbopt_sql("SELECT cursor_id::bigint, pg_catalog.sum(events)"
-								" FROM @extschema@.dbopt_chunk GROUP BY cursor_id"),
-					  NULL);
-
-	for (uint64 row = 0; row < rows; row++)
-	{
-		DbOptCursor *cursor =
-		dbopt_cursor_load((int32) dbopt_owner_int64(row, 1));
-		DbOptHandler *handler = cursor == NULL ? NULL :
-		cursor_handler(config, cursor);
-
-		if (handler != NULL)
-			backlog_entry(backlogs, handler,
-						  cursor->event_type)->waiting.events +=
-				dbopt_owner_int64(row, 2);
 	}
 }
 
@@ -198,7 +175,6 @@ dbopt_backlog(PG_FUNCTION_ARGS)
 
 	/* The list is read before SPI, in whose memory parts of it are, ends. */
 	dbopt_owner_begin(&scope);
-	add_handed_out(&backlogs, config);
 	add_failed(&backlogs, config);
 	add_idle(&backlogs, config);
 	foreach(cell, backlogs)

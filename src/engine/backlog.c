@@ -1,10 +1,10 @@
 /*
  * backlog.c
- *		How many events wait to be handed out.
+ *		How many events of a cursor are not delivered.
  *
  * Run by whoever asks for the backlog.  Takes ACCESS SHARE on the events table
- * and no lock on the cursor: version and events are read with one snapshot, so
- * that a hand-out meanwhile does not show.
+ * and no lock on cursor and chunks: they and the events are read with one
+ * snapshot, so that what moves meanwhile does not show.
  */
 #include "postgres.h"
 
@@ -13,6 +13,7 @@
 #include "engine/backlog.h"
 #include "engine/backlog_estimate.h"
 #include "engine/catalog.h"
+#include "engine/chunk.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -136,6 +137,33 @@ count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 	return more;
 }
 
+/* Events that are handed out, and not settled; false: that is enough. */
+static bool
+count_chunks(DbOptCount *count, int32 cursor_id)
+{
+	List	   *chunks = dbopt_chunks_of_cursor(count->log, cursor_id,
+												count->snapshot);
+	bool		more = true;
+	ListCell   *cell;
+
+	foreach(cell, chunks)
+	{
+		DbOptChunk *chunk = lfirst(cell);
+		DbOptChunkWalk *walk = dbopt_chunk_walk_begin(count->log,
+													  count->snapshot,
+													  count->event_type,
+													  chunk, &chunk->from,
+													  DBOPT_LOG_ROWS);
+		DbOptLogEvent event;
+
+		CHECK_FOR_INTERRUPTS();
+		while (more && dbopt_chunk_walk_next(walk, &event))
+			more = count_event(count, &event);
+		dbopt_chunk_walk_end(walk);
+	}
+	return more;
+}
+
 /* The holes, which come first in the log, then what is behind the cursor. */
 static void
 count_version(DbOptCount *count, const DbOptVersion *version)
@@ -177,7 +205,7 @@ dbopt_waiting_count(const DbOptSource *source, const DbOptCursor *cursor,
 
 	found = dbopt_version_read(count.log, cursor->cursor_id, count.snapshot,
 							   &version);
-	if (found)
+	if (found && count_chunks(&count, cursor->cursor_id))
 		count_version(&count, &version);
 	if (!waiting->exact)
 		waiting->events = Max(dbopt_waiting_estimate(count.log,

@@ -1,6 +1,6 @@
 /*
  * backlog.h
- *		How many events wait to be handed out.
+ *		How many events of a cursor are not delivered.
  */
 #ifndef DBOPT_BACKLOG_H
 #define DBOPT_BACKLOG_H
@@ -12,11 +12,12 @@
 
 typedef struct DbOptWaiting
 {
-	int64		events;			/* behind the cursor and in its holes */
+	int64		events;			/* in chunks that are not settled, in the
+								 * cursor's holes, and behind it */
 	bool		exact;			/* counted; else an estimate, above
 								 * DBOPT_WAITING_EXACT */
 	bool		has_oldest;		/* something waits and tells its time */
-	TimestampTz oldest;			/* of the first one in the log */
+	TimestampTz oldest;			/* of the first one of them */
 } DbOptWaiting;
 
 /*

@@ -139,6 +139,32 @@ dbopt_chunk_lock(const DbOptLog *log, int32 cursor_id, int64 seq,
 	return locked;
 }
 
+List *
+dbopt_chunks_of_cursor(const DbOptLog *log, int32 cursor_id,
+					   Snapshot snapshot)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CHUNK, AccessShareLock);
+	List	   *chunks = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_chunk_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(cursor_id));
+	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
+							  snapshot, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		DbOptChunk *chunk = palloc(sizeof(DbOptChunk));
+
+		chunk_read(log, tuple, RelationGetDescr(rel), chunk);
+		chunks = lappend(chunks, chunk);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return chunks;
+}
+
 void
 dbopt_chunk_advance(const DbOptLog *log, DbOptChunk *chunk,
 					const DbOptPlace *done)

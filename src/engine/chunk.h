@@ -37,6 +37,13 @@ extern void dbopt_chunk_insert(const DbOptLog *log, const DbOptChunk *chunk);
 extern bool dbopt_chunk_lock(const DbOptLog *log, int32 cursor_id, int64 seq,
 							 DbOptChunk *chunk);
 
+/*
+ * All chunks of a cursor that the snapshot sees, as DbOptChunk *, not locked:
+ * for those who only look.
+ */
+extern List *dbopt_chunks_of_cursor(const DbOptLog *log, int32 cursor_id,
+									Snapshot snapshot);
+
 /* The chunk is settled up to and including a place, or as a whole. */
 extern void dbopt_chunk_advance(const DbOptLog *log, DbOptChunk *chunk,
 								const DbOptPlace *done);

@@ -121,11 +121,21 @@ UPDATE dbopt_cursor_version SET hole_position = last_position, hole_key = '1';
 SELECT handler, event_type, waiting, lag > '365 days' AS old FROM dl_backlog WHERE event_type <> 'HUGE';
 UPDATE dbopt_cursor_version SET hole_key = '2';
 SELECT handler, event_type, waiting FROM dl_backlog WHERE event_type IN ('MAIL', 'OTHER');
--- A chunk that is handed out waits, too.
+-- Chunks that are handed out wait, too: a range without a position in it,
+-- and single positions.
+SAVEPOINT chunks;
+UPDATE dbopt_cursor_version SET last_position = last_position + 1000000, holes = '{}', hole_position = NULL, hole_key = NULL;
 INSERT INTO dbopt_chunk (cursor_id, seq, from_position, to_position, exclude, events, handed_out_at)
-SELECT cursor_id, 1, 0, 1, '{}', 100, now() FROM dbopt_cursor JOIN dbopt_handler h USING (handler_id)
- WHERE h.name = 'dl mail';
-SELECT handler, event_type, waiting FROM dl_backlog WHERE event_type = 'MAIL';
+SELECT cursor_id, 1, -1, (SELECT log_position FROM dl_events WHERE id = 4), '{}', 1, now()
+  FROM dbopt_cursor JOIN dbopt_handler h USING (handler_id) WHERE h.name = 'dl mail';
+SELECT handler, event_type, waiting, lag > '365 days' AS old FROM dl_backlog WHERE event_type = 'MAIL';
+UPDATE dbopt_chunk SET exclude = ARRAY[(SELECT log_position FROM dl_events WHERE id = 1)];
+SELECT handler, event_type, waiting, lag > '365 days' AS old FROM dl_backlog WHERE event_type = 'MAIL';
+UPDATE dbopt_chunk SET positions = exclude, exclude = '{}', to_position = exclude[1];
+SELECT handler, event_type, waiting, lag > '365 days' AS old FROM dl_backlog WHERE event_type = 'MAIL';
+UPDATE dbopt_chunk SET from_position = to_position, from_key = '1';
+SELECT handler, event_type, waiting, lag > '365 days' AS old FROM dl_backlog WHERE event_type = 'MAIL';
+ROLLBACK TO chunks;
 -- Above 10,000, an estimate that is not far off, once the table is analyzed.
 SELECT waiting > 10000 AS above FROM dl_backlog WHERE event_type = 'HUGE';
 ANALYZE dl_events;
