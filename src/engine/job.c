@@ -42,6 +42,7 @@ typedef struct JobRun
 	MemoryContext round_context;	/* of one chunk or batch */
 	DbOptDelivery delivery;
 	DbOptCursor *cursor;
+	TimestampTz claimed_at;		/* before the last batch of retries */
 } JobRun;
 
 /* Jobs that have failed in a row in this session. */
@@ -246,14 +247,17 @@ run_leftover(JobRun *run)
 	(void) run_chunk(run, run->job->seq, 0);
 }
 
-/* Tells the scheduler when the next of the handler's retries is due. */
+/*
+ * Tells the scheduler when the next of the handler's retries is due: after the
+ * time the last batch was claimed at, which took all that were due by then.
+ */
 static void
 announce_next_retry(JobRun *run)
 {
 	TimestampTz next;
 
 	dbopt_exec_begin();
-	next = dbopt_queue_next(run->job->handler_id, GetCurrentTimestamp());
+	next = dbopt_queue_next(run->job->handler_id, run->claimed_at);
 	round_commit(run, DBOPT_COMMIT_ASYNC);
 	dbopt_handler_retry_at(run->delivery.slot, next);
 }
@@ -265,6 +269,7 @@ retry_round(JobRun *run)
 	DbOptRetryResult result;
 	bool		ready = round_begin(run);
 
+	run->claimed_at = GetCurrentTimestamp();
 	round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (!ready)
 		return false;
