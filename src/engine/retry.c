@@ -158,6 +158,20 @@ batch_result(const Batch *batch)
 	return batch->claimed == 0 ? DBOPT_RETRY_NONE : DBOPT_RETRY_SOME;
 }
 
+/*
+ * A handler's own chunk size bounds what shares a transaction here, too: one
+ * with effects outside has chunks of a single event.
+ */
+static int
+batch_limit(const DbOptDelivery *delivery)
+{
+	int			limit = Min(DBOPT_SINGLE_BATCH, delivery->unreported);
+
+	if (delivery->handler->chunk_size > 0)
+		limit = Min(limit, delivery->handler->chunk_size);
+	return limit;
+}
+
 DbOptRetryResult
 dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz since)
 {
@@ -167,7 +181,7 @@ dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz since)
 	batch.delivery = delivery;
 	batch.since = since;
 	batch.now = GetCurrentTimestamp();
-	batch.limit = Min(DBOPT_SINGLE_BATCH, delivery->unreported);
+	batch.limit = batch_limit(delivery);
 	if (batch_run(&batch, &failure))
 		return batch_result(&batch);
 

@@ -8,12 +8,12 @@
  * down what failed, moves the bound or deletes the chunk, and commits: effects,
  * failures and progress are one.
  *
- * In bulk, slices of the chunk run in a subtransaction each.  A slice that
- * fails runs again event by event, so that one bad event costs only itself;
- * such a step ends after DBOPT_SINGLE_BATCH events, since PostgreSQL caches
- * 64 subtransaction ids of a backend and more slow down every snapshot.  When
- * a commit fails, the same events run again one a transaction, where a commit
- * that fails is that event's failure.
+ * In bulk, slices of the chunk run in a subtransaction each.  A slice of more
+ * than one event that fails runs again event by event, so that one bad event
+ * costs only itself; such a step ends after DBOPT_SINGLE_BATCH events, since
+ * PostgreSQL caches 64 subtransaction ids of a backend and more slow down every
+ * snapshot.  When a commit fails, the same events run again one a transaction,
+ * where a commit that fails is that event's failure.
  */
 #include "postgres.h"
 
@@ -294,7 +294,7 @@ run_events(Run *run)
 		slice_fetch(run, slice_limit(run));
 		if (run->slice.count == 0)
 			slice_done(run, 0);
-		else if (run->mode != RUN_BULK)
+		else if (run->mode != RUN_BULK || run->slice.count == 1)
 			run_singly(run);
 		else if (!run_bulk(run))
 		{
