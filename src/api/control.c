@@ -35,6 +35,8 @@ set_paused(bool paused)
 	dbopt_owner_end(&scope);
 	dbopt_config_changed();
 	dbopt_news_note_config();
+	if (!paused)
+		dbopt_news_note_many();
 }
 
 /*

@@ -4,14 +4,17 @@
  *
  * Run by backends.  The scheduler publishes in shared memory what it knows to
  * be waiting; it is asked for a look at everything that was committed before
- * the call.  The queue has the last word, since a retry may be due later.
+ * the call.  The tables have the last word, since a retry may be due later, and
+ * an open circuit breaker keeps events waiting that are not due.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "engine/backlog.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/cursor.h"
 #include "engine/owner_spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -21,6 +24,7 @@
 #include "storage/latch.h"
 #include "storage/spin.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dbopt_drain);
@@ -98,6 +102,95 @@ first_retry(void)
 	return first;
 }
 
+/* The handler that a cursor hands out to; NULL: nobody, or one held back. */
+static DbOptHandler *
+active_handler(const DbOptConfig *config, const DbOptCursor *cursor)
+{
+	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
+	DbOptHandler *handler;
+
+	if (source == NULL || !source->usable)
+		return NULL;
+	handler = cursor->handler_id != 0 ?
+		dbopt_config_handler(config, cursor->handler_id) :
+		dbopt_config_most_specific(config, source, cursor->event_type);
+	return handler != NULL && handler->usable && !handler->paused ?
+		handler : NULL;
+}
+
+static bool
+has_chunk(List *chunks, int32 cursor_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, chunks)
+	{
+		if (((DbOptChunkId *) lfirst(cell))->cursor_id == cursor_id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Events behind a cursor, or handed out and left over: the scheduler does not
+ * call them due while a circuit breaker is open.
+ */
+static bool
+something_waits(const DbOptConfig *config)
+{
+	List	   *chunks = dbopt_chunks_load();
+	ListCell   *cell;
+
+	foreach(cell, dbopt_cursors_load())
+	{
+		DbOptCursor *cursor = lfirst(cell);
+		DbOptHandler *handler = active_handler(config, cursor);
+		DbOptWaiting waiting;
+
+		CHECK_FOR_INTERRUPTS();
+		if (handler == NULL)
+			continue;
+		if (has_chunk(chunks, cursor->cursor_id))
+			return true;
+		if (dbopt_waiting_count(handler->source, cursor, &waiting) &&
+			waiting.events > 0)
+			return true;
+	}
+	return false;
+}
+
+/* What the tables say once shared memory says that nothing is due. */
+typedef enum DrainState
+{
+	DRAIN_DONE,
+	DRAIN_WAITING,
+	DRAIN_TOO_LATE				/* the first retry comes after the deadline */
+} DrainState;
+
+static DrainState
+read_tables(TimestampTz deadline)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "dbopt drain",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext previous = MemoryContextSwitchTo(context);
+	const DbOptConfig *config = dbopt_config_get();
+	DrainState	state = DRAIN_DONE;
+
+	if (!config->paused)
+	{
+		TimestampTz retry;
+
+		if (something_waits(config))
+			state = DRAIN_WAITING;
+		else if ((retry = first_retry()) < PG_INT64_MAX)
+			state = retry > deadline ? DRAIN_TOO_LATE : DRAIN_WAITING;
+	}
+	MemoryContextSwitchTo(previous);
+	MemoryContextDelete(context);
+	return state;
+}
+
 static void
 wait_for(long ms)
 {
@@ -116,7 +209,7 @@ next_wait(long ms, TimestampTz until)
 	return Max(Min(Min(ms * 2, LONGEST_WAIT_MS), left), 1);
 }
 
-/* Waits until idle and seen to be so, or the deadline; true when idle. */
+/* Waits until nothing is left or the deadline is over; true for the first. */
 static bool
 drain(TimestampTz deadline)
 {
@@ -126,21 +219,18 @@ drain(TimestampTz deadline)
 	for (;;)
 	{
 		DrainView	view = look();
-		TimestampTz retry = PG_INT64_MAX;
 
 		if (view.generation != start.generation)
 			start = view;
-		if (!view.idle)
-			ms = Min(ms, LONGEST_WAIT_MS);
-		else if (view.scheduled && view.rounds >= start.rounds + ROUNDS_NEEDED)
+		if (view.scheduled && view.idle &&
+			view.rounds >= start.rounds + ROUNDS_NEEDED)
 		{
-			retry = first_retry();
-			if (retry == PG_INT64_MAX)
-				return true;
-			if (retry > deadline)
-				return false;
+			DrainState	state = read_tables(deadline);
+
+			if (state != DRAIN_WAITING)
+				return state == DRAIN_DONE;
 		}
-		else
+		else if (view.idle)
 			dbopt_scheduler_wake(MyDatabaseId);
 		if (GetCurrentTimestamp() >= deadline)
 			return false;

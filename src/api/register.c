@@ -204,5 +204,6 @@ dbopt_register_handler(PG_FUNCTION_ARGS)
 	register_handler(&wanted);
 	dbopt_config_changed();
 	dbopt_news_note_config();
+	dbopt_news_note_many();
 	PG_RETURN_VOID();
 }

@@ -224,5 +224,6 @@ dbopt_replay(PG_FUNCTION_ARGS)
 	count = replay(name, PG_GETARG_TIMESTAMPTZ(1));
 	dbopt_config_changed();
 	dbopt_news_note_config();
+	dbopt_news_note_many();
 	PG_RETURN_INT64(count);
 }

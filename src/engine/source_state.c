@@ -28,6 +28,7 @@
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "lib/stringinfo.h"
+#include "state/news.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -311,7 +312,11 @@ refresh(int32 source_id)
 	dbopt_owner_end(&scope);
 	PopActiveSnapshot();
 	if (changed)
+	{
 		dbopt_config_changed();
+		dbopt_news_note_config();
+		dbopt_news_note_many();
+	}
 }
 
 void
