@@ -144,6 +144,8 @@ CREATE TABLE @extschema@.dbopt_retry_queue (
 	error_message text,
 	PRIMARY KEY (handler_id, log_position, event_key)
 );
+COMMENT ON TABLE @extschema@.dbopt_retry_queue IS
+	'events that failed and are tried again at next_retry_at; attempts counts those made';
 CREATE INDEX dbopt_retry_queue_due ON @extschema@.dbopt_retry_queue (handler_id, next_retry_at);
 
 CREATE TABLE @extschema@.dbopt_dead_letter (
@@ -158,6 +160,8 @@ CREATE TABLE @extschema@.dbopt_dead_letter (
 	failed_at timestamptz NOT NULL,
 	PRIMARY KEY (handler_id, log_position, event_key)
 );
+COMMENT ON TABLE @extschema@.dbopt_dead_letter IS
+	'events that were given up, with their last error';
 
 -- What dump and restore keep; shipped rows only where they were edited.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_database', '');
