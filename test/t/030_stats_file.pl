@@ -92,5 +92,32 @@ ok($node->poll_query_until('postgres',
 	'breaker starts anew after a crash');
 ok(!-e $file, '... which leaves no file');
 
+# Without the library preloaded, what needs shared memory says so; policies,
+# dead letters and the backlog do not need it.
+trip();
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->restart;
+foreach my $call (
+	'dbopt_circuit_breakers()', "dbopt_circuit_breaker_state('database')",
+	'dbopt_reset_circuit_breaker()', "dbopt_trip_circuit_breaker('database')",
+	'dbopt_retry_stats()', 'dbopt_reset_stats()')
+{
+	my ($status, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call");
+
+	like($err, qr/ERROR:  55000: .*HINT: .*shared_preload_libraries/s, "$call needs the library preloaded");
+}
+is( $node->safe_psql(
+		'postgres',
+		"SELECT dbopt_is_retryable('40001'), dbopt_retry_delay(1, 'default', 0.5),"
+		  . ' dbopt_replay_dead_letters(), (SELECT count(*) FROM dbopt_backlog()), (SELECT count(*) FROM dbopt_dead_letters)'),
+	't|00:00:01|0|0|0',
+	'what works without it');
+$node->safe_psql('postgres', 'UPDATE dbopt_retry_policy SET max_attempts = 6');
+
+# Nothing was delivered meanwhile: the file is still what it was.
+$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'dbopt'");
+$node->restart;
+is(state_of_breaker(), 'OPEN|1|infinity', 'the file waits until the library is preloaded again');
+
 $node->stop;
 done_testing();
