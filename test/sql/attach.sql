@@ -1,6 +1,7 @@
 -- Attaching tables of all fitting shapes, and detaching them.
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS dbopt CASCADE;
+DROP EXTENSION IF EXISTS dbopt CASCADE;
+CREATE EXTENSION dbopt CASCADE;
 SELECT dbopt_pause();
 CREATE SCHEMA attach_test;
 SET search_path = attach_test, public;

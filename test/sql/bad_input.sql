@@ -1,6 +1,7 @@
 -- What is refused, with which SQLSTATE and hint; nothing is left half done.
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS dbopt CASCADE;
+DROP EXTENSION IF EXISTS dbopt CASCADE;
+CREATE EXTENSION dbopt CASCADE;
 CREATE SCHEMA bad_test;
 SET search_path = bad_test, public;
 SET lc_messages = 'C';

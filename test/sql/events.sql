@@ -1,6 +1,7 @@
 -- Creating event tables, and their keys.
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS dbopt CASCADE;
+DROP EXTENSION IF EXISTS dbopt CASCADE;
+CREATE EXTENSION dbopt CASCADE;
 SELECT dbopt_pause();
 CREATE SCHEMA events_test;
 SET search_path = events_test, public;

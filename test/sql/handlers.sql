@@ -1,6 +1,7 @@
 -- Registering handlers, changing and removing them.
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS dbopt CASCADE;
+DROP EXTENSION IF EXISTS dbopt CASCADE;
+CREATE EXTENSION dbopt CASCADE;
 CREATE SCHEMA handlers_test;
 SET search_path = handlers_test, public;
 SELECT dbopt_create_events();
