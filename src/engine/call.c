@@ -65,7 +65,7 @@ static char *
 rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 {
 	AclMode		needed = handler->source->mark_processed ?
-		ACL_UPDATE : ACL_SELECT;
+	ACL_UPDATE : ACL_SELECT;
 
 	if (dbopt_function_aclcheck(handler->function, GetUserId()) != ACLCHECK_OK)
 		return "its role may not execute its function any more";

@@ -122,7 +122,7 @@ version_insert(Relation rel, const DbOptLog *log, const DbOptVersion *version)
 			Int64GetDatum(version->partial.position);
 		values[Anum_version_hole_key - 1] =
 			dbopt_place_key(log, &version->partial,
-					  &nulls[Anum_version_hole_key - 1]);
+							&nulls[Anum_version_hole_key - 1]);
 	}
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
@@ -153,8 +153,8 @@ version_from_tuple(const DbOptLog *log, HeapTuple tuple, TupleDesc desc,
 	version->seq = DatumGetInt64(values[Anum_version_seq - 1]);
 	version->tid = tuple->t_self;
 	version->last = dbopt_place_from(log, values[Anum_version_last_position - 1],
-							   values[Anum_version_last_key - 1],
-							   nulls[Anum_version_last_key - 1]);
+									 values[Anum_version_last_key - 1],
+									 nulls[Anum_version_last_key - 1]);
 	version->nholes =
 		dbopt_positions_from_array(values[Anum_version_holes - 1],
 								   &version->holes);
@@ -162,8 +162,8 @@ version_from_tuple(const DbOptLog *log, HeapTuple tuple, TupleDesc desc,
 	if (version->has_partial)
 		version->partial =
 			dbopt_place_from(log, values[Anum_version_hole_position - 1],
-					   values[Anum_version_hole_key - 1],
-					   nulls[Anum_version_hole_key - 1]);
+							 values[Anum_version_hole_key - 1],
+							 nulls[Anum_version_hole_key - 1]);
 }
 
 /*
@@ -176,8 +176,8 @@ dbopt_version_read(const DbOptLog *log, int32 cursor_id, Snapshot snapshot,
 {
 	Relation	rel = dbopt_table_open(DBOPT_CURSOR_VERSION, AccessShareLock);
 	Relation	index =
-		index_open(dbopt_table_index_oid(DBOPT_CURSOR_VERSION),
-				   AccessShareLock);
+	index_open(dbopt_table_index_oid(DBOPT_CURSOR_VERSION),
+			   AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;

@@ -36,13 +36,13 @@ retry_after(const char *text)
 
 	if (text == NULL || strncmp(text, RETRY_AFTER, strlen(RETRY_AFTER)) != 0)
 		return -1;
-	for (text += strlen(RETRY_AFTER); digits <= 15; text++)
+	for (text +=strlen(RETRY_AFTER); digits <= 15; text ++)
 	{
 		if (*text == '.' && scale == 0)
 			scale = 1;
-		else if (*text >= '0' && *text <= '9')
+		else if (*text >='0' && *text <='9')
 		{
-			number = number * 10 + (*text - '0');
+			number = number * 10 + (*text -'0');
 			scale *= 10;
 			digits++;
 		}

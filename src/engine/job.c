@@ -172,9 +172,9 @@ run_chunk(JobRun *run, int64 seq, int events)
 {
 	DbOptRunResult result;
 
-	dbopt_stats_in_flight(run->delivery.slot, events);
+	dbopt_session_in_flight(run->delivery.slot, events);
 	result = dbopt_run_chunk(&run->delivery, run->cursor, seq);
-	dbopt_stats_in_flight(run->delivery.slot, -events);
+	dbopt_session_in_flight(run->delivery.slot, -events);
 	dbopt_delivery_release(&run->delivery);
 	if (result == DBOPT_RUN_SETTLED)
 		return true;
@@ -233,7 +233,7 @@ static void
 run_leftover(JobRun *run)
 {
 	bool		ready = round_begin(run) && find_cursor(run) &&
-		is_handlers_cursor(run);
+	is_handlers_cursor(run);
 
 	round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (!ready)

@@ -103,7 +103,7 @@ leaf_open(DbOptLog *log, Relation rel,
 	for (int i = 0; i < LOG_COLUMNS; i++)
 	{
 		Form_pg_attribute attribute =
-			TupleDescAttr(RelationGetDescr(log->root), root_columns[i] - 1);
+		TupleDescAttr(RelationGetDescr(log->root), root_columns[i] - 1);
 
 		columns[i] = rel == log->root ? root_columns[i] :
 			get_attnum(RelationGetRelid(rel), NameStr(attribute->attname));

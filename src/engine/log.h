@@ -85,6 +85,7 @@ extern DbOptLogScan *dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot,
 										  const DbOptPlace *from,
 										  const DbOptPlace *to,
 										  DbOptLogWhat what);
+
 /* The one event in a place, which is not a whole position. */
 extern DbOptLogScan *dbopt_log_find_begin(DbOptLog *log, Snapshot snapshot,
 										  const char *event_type,
