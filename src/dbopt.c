@@ -73,7 +73,7 @@ note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 			break;
 		case RelationRelationId:
 			if (access != OAT_POST_CREATE && subId == 0 &&
-				dbopt_news_wants_objects() && is_lasting_table(objectId))
+				is_lasting_table(objectId))
 				dbopt_news_note_objects();
 			break;
 		default:

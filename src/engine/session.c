@@ -240,11 +240,31 @@ next_order(DbOptJob *job)
 	return order;
 }
 
+/*
+ * What pg_stat_activity shows of a job.
+ */
+static void
+report_job(const DbOptJob *job)
+{
+	static const char *const activities[] = {
+		[DBOPT_JOB_NONE] = "nothing",
+		[DBOPT_JOB_DELIVER] = "delivering events",
+		[DBOPT_JOB_CHUNK] = "delivering leftover events",
+		[DBOPT_JOB_RETRY] = "retrying events"
+	};
+	char		activity[64];
+
+	snprintf(activity, sizeof(activity), "%s, handler %d",
+			 activities[job->kind], job->handler_id);
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
 static void
 run_job(const DbOptJob *job)
 {
 	DbOptJobResult result = {0};
 
+	report_job(job);
 	dbopt_job_run(job, &result);
 	Assert(!IsTransactionState());
 	dbopt_session_release();

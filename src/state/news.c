@@ -223,28 +223,13 @@ dbopt_news_note_config(void)
 }
 
 /*
- * Does anybody want to know of tables and functions that change here?
- */
-bool
-dbopt_news_wants_objects(void)
-{
-	bool		wanted;
-
-	if (dbopt_shared == NULL || !OidIsValid(MyDatabaseId) || notes.objects)
-		return false;
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	wanted = dbopt_database_find(MyDatabaseId) != NULL;
-	LWLockRelease(dbopt_shared->lock);
-	return wanted;
-}
-
-/*
  * This transaction changes or drops tables or functions that may be in use.
+ * Where no scheduler is, nobody wants to know.
  */
 void
 dbopt_news_note_objects(void)
 {
-	if (dbopt_news_wants_objects() && begin_note())
+	if (begin_note())
 		notes.objects = true;
 }
 

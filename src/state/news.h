@@ -18,7 +18,6 @@ extern void dbopt_news_note_many(void);
 extern void dbopt_news_note_config(void);
 extern void dbopt_news_note_launcher(void);
 extern void dbopt_news_note_database(Oid dboid);
-extern bool dbopt_news_wants_objects(void);
 extern void dbopt_news_note_objects(void);
 extern void dbopt_news_publish_prepared(void);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
