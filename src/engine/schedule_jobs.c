@@ -285,6 +285,28 @@ remove_chunk(DbOptTrack *track, int64 seq)
 }
 
 /*
+ * A session will look for retries due from a time on, and then say when the
+ * next is due.  An earlier one may have become known since that time was read:
+ * it is for the next job.
+ */
+static void
+retries_assigned(DbOptLane *lane, TimestampTz since)
+{
+	DbOptHandlerState *state;
+	TimestampTz known;
+
+	lane->retry_behind = false;
+	lane->retry_at = DBOPT_NEVER;
+	if (lane->slot < 0)
+		return;
+	state = dbopt_handler_slot(lane->slot);
+	known = (TimestampTz) pg_atomic_exchange_u64(&state->next_retry_at,
+												 DBOPT_NEVER);
+	if (known < since)
+		dbopt_lane_set_retry(lane, known);
+}
+
+/*
  * A session is about to get this job.  To be said before it does, since the
  * session sets the time of the handler's next retry.
  */
@@ -298,13 +320,7 @@ dbopt_schedule_assigned(const DbOptJob *job)
 	{
 		lane->running++;
 		if (job->kind == DBOPT_JOB_RETRY)
-		{
-			lane->retry_behind = false;
-			lane->retry_at = DBOPT_NEVER;
-			if (lane->slot >= 0)
-				pg_atomic_write_u64(&dbopt_handler_slot(lane->slot)->next_retry_at,
-									DBOPT_NEVER);
-		}
+			retries_assigned(lane, job->since);
 	}
 	if (track == NULL || job->kind == DBOPT_JOB_RETRY)
 		return;
@@ -327,25 +343,19 @@ after_failure(int *failures, TimestampTz at, TimestampTz now)
 }
 
 /*
- * Did the breaker reject it, and is it blocked still?  Then its lane waits for
- * the breaker, which may be reset at any time, and needs no time of its own.
+ * Only a failure waits for a time of its own.  What the breaker rejected waits
+ * for the breaker, which blocks the whole lane; when that has opened the way
+ * by now, there is nothing to wait for.
  */
-static bool
-waits_for_breaker(const DbOptLane *lane, const DbOptJobResult *result)
-{
-	return result->outcome == DBOPT_JOB_REJECTED && lane != NULL &&
-		dbopt_circuit_blocked_until(lane->slot) != 0;
-}
-
 static void
 retry_ended(DbOptLane *lane, const DbOptJobResult *result, TimestampTz now)
 {
 	lane->retry_not_before = 0;
-	if (result->outcome == DBOPT_JOB_DONE || result->outcome == DBOPT_JOB_MORE)
-		lane->retry_failures = 0;
-	else if (!waits_for_breaker(lane, result))
+	if (result->outcome == DBOPT_JOB_FAILED)
 		lane->retry_not_before = after_failure(&lane->retry_failures,
 											   result->retry_at, now);
+	else if (result->outcome != DBOPT_JOB_REJECTED)
+		lane->retry_failures = 0;
 	if (result->outcome != DBOPT_JOB_DONE)
 	{
 		lane->retry_behind = true;
@@ -354,15 +364,15 @@ retry_ended(DbOptLane *lane, const DbOptJobResult *result, TimestampTz now)
 }
 
 static void
-delivery_ended(DbOptTrack *track, const DbOptLane *lane, const DbOptJob *job,
+delivery_ended(DbOptTrack *track, const DbOptJob *job,
 			   const DbOptJobResult *result, TimestampTz now)
 {
 	track->not_before = 0;
-	if (result->outcome == DBOPT_JOB_DONE || result->outcome == DBOPT_JOB_MORE)
-		track->failures = 0;
-	else if (!waits_for_breaker(lane, result))
+	if (result->outcome == DBOPT_JOB_FAILED)
 		track->not_before = after_failure(&track->failures,
 										  result->retry_at, now);
+	else if (result->outcome != DBOPT_JOB_REJECTED)
+		track->failures = 0;
 	if (result->leftover && job->kind == DBOPT_JOB_CHUNK)
 		dbopt_track_add_chunk(track, job->seq, now);
 	else if (result->leftover)
@@ -388,7 +398,7 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 	else if (track != NULL)
 	{
 		track->running--;
-		delivery_ended(track, lane, job, result, now);
+		delivery_ended(track, job, result, now);
 	}
 }
 
