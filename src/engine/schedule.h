@@ -108,6 +108,12 @@ extern void dbopt_schedule_recount(void);
 extern TimestampTz dbopt_lane_retry_at(const DbOptLane *lane);
 extern void dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at);
 
+/* schedule_turns.c */
+extern void dbopt_candidates_sort(DbOptCandidates *candidates, int first);
+extern void dbopt_candidates_limit(DbOptCandidates *candidates, int first,
+								   int room, const DbOptLane *lane,
+								   TimestampTz now);
+
 /* schedule_load.c */
 
 /* What to read from the database. */

@@ -71,16 +71,14 @@ add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
 }
 
 /*
- * Something of this lane is due: a candidate, if its limit allows.
+ * Something of this lane is due: a candidate, unless the lane's limit leaves
+ * it out.
  */
 static void
-add_due(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
+add_due(DbOptCandidates *candidates, const DbOptLane *lane,
 		const DbOptJob *job, TimestampTz since, bool helper)
 {
 	candidates->due++;
-	if (*room <= 0)
-		return;
-	(*room)--;
 	add_candidate(candidates, lane, job, since, helper);
 }
 
@@ -114,7 +112,7 @@ needs_session(DbOptTrack *track, DbOptCandidates *candidates, TimestampTz now)
 }
 
 static void
-collect_track(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
+collect_track(DbOptCandidates *candidates, const DbOptLane *lane,
 			  DbOptTrack *track, TimestampTz now)
 {
 	DbOptJob	job = {0};
@@ -131,12 +129,12 @@ collect_track(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
 	dlist_foreach(iter, &track->chunks)
 	{
 		job.seq = dlist_container(DbOptLeftover, node, iter.cur)->seq;
-		add_due(candidates, lane, room, &job, track->since, false);
+		add_due(candidates, lane, &job, track->since, false);
 	}
 	job.kind = DBOPT_JOB_DELIVER;
 	job.seq = 0;
 	if (track->wanted && needs_session(track, candidates, now))
-		add_due(candidates, lane, room, &job, track->since,
+		add_due(candidates, lane, &job, track->since,
 				track->running > 0);
 	if (!track->wanted && dlist_is_empty(&track->chunks))
 	{
@@ -146,7 +144,7 @@ collect_track(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
 }
 
 static void
-collect_retries(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
+collect_retries(DbOptCandidates *candidates, const DbOptLane *lane,
 				TimestampTz now)
 {
 	TimestampTz at = Max(dbopt_lane_retry_at(lane), lane->retry_not_before);
@@ -155,7 +153,7 @@ collect_retries(DbOptCandidates *candidates, const DbOptLane *lane, int *room,
 	if (!lane->retry_behind)
 		job.since = dbopt_lane_retry_at(lane);
 	if (at <= now)
-		add_due(candidates, lane, room, &job, at, false);
+		add_due(candidates, lane, &job, at, false);
 	else
 		candidates->next = Min(candidates->next, at);
 }
@@ -187,7 +185,7 @@ static void
 collect_lane(DbOptCandidates *candidates, DbOptLane *lane, int max,
 			 TimestampTz now)
 {
-	int			room = lane_room(lane, max);
+	int			first = candidates->count;
 	TimestampTz blocked_until = dbopt_circuit_blocked_until(lane->slot);
 	dlist_mutable_iter iter;
 
@@ -196,10 +194,11 @@ collect_lane(DbOptCandidates *candidates, DbOptLane *lane, int max,
 		candidates->next = Min(candidates->next, blocked_until);
 		return;
 	}
-	collect_retries(candidates, lane, &room, now);
+	collect_retries(candidates, lane, now);
 	dlist_foreach_modify(iter, &lane->tracks)
-		collect_track(candidates, lane, &room,
+		collect_track(candidates, lane,
 					  dlist_container(DbOptTrack, in_lane, iter.cur), now);
+	dbopt_candidates_limit(candidates, first, lane_room(lane, max), lane, now);
 }
 
 /*
@@ -225,19 +224,6 @@ collect_helpers(DbOptCandidates *candidates, int max, TimestampTz now)
 	}
 }
 
-static int
-compare_candidates(const void *a, const void *b)
-{
-	const DbOptCandidate *left = a;
-	const DbOptCandidate *right = b;
-
-	if (left->priority != right->priority)
-		return left->priority > right->priority ? -1 : 1;
-	if (left->since != right->since)
-		return left->since < right->since ? -1 : 1;
-	return 0;
-}
-
 /*
  * All that could be done now, most urgent first, in the round's context.
  * "max" is the number of sessions that the database may have.
@@ -258,8 +244,7 @@ dbopt_schedule_collect(int max, TimestampTz now)
 			collect_lane(candidates, lane, max, now);
 	}
 	collect_helpers(candidates, max, now);
-	qsort(candidates->items, candidates->count, sizeof(DbOptCandidate),
-		  compare_candidates);
+	dbopt_candidates_sort(candidates, 0);
 	return candidates;
 }
 
