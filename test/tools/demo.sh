@@ -57,15 +57,20 @@ git_history() {
 			}'
 }
 
+# Has the history enough for a breaker to open?
+is_enough() {
+	[ "$(cut -f 3 "$history" | grep -cx install)" -ge 20 ]
+}
+
 read_history() {
 	history=$work/history.tsv
 	origin='/var/log/dpkg.log*'
 	dpkg_history >"$history"
-	if [ ! -s "$history" ]; then
+	if ! is_enough; then
 		origin="this repository's history"
 		git_history >"$history" 2>/dev/null
 	fi
-	[ -s "$history" ] || fatal "there is no history to run on: neither /var/log/dpkg.log nor that of a git repository"
+	is_enough || fatal "there is no history to run on: neither in /var/log/dpkg.log* nor in a git repository"
 }
 
 # ---- the server ----------------------------------------------------------
@@ -120,7 +125,7 @@ watch() {
 			tail -n 20 "$logs/server.log" >&2
 			fatal "waited $patience seconds in vain for: $1"
 		fi
-		sleep 0.2
+		sleep 0.4
 		progress
 	done
 }
@@ -131,13 +136,13 @@ deliver() {
 
 	began=${EPOCHREALTIME/,/.} shown=''
 	printf '%10s %10s %8s %9s %13s   %s\n' seconds delivered waiting retrying 'dead letters' 'breaker of "announce"'
-	"${tester[@]}" psql -X -q -v ON_ERROR_STOP=1 -f test/demo/load.sql </dev/null &
+	"${tester[@]}" psql -X -q -v ON_ERROR_STOP=1 -f test/demo/load.sql </dev/null 2>"$logs/load.log" &
 	loader=$!
 
 	watch "(SELECT tripped >= 2 FROM dbopt_circuit_breakers() WHERE name = 'announce')"
 	echo '           the breaker has opened, and again after a trial: the service starts'
 	sql 'UPDATE service SET up = true'
-	wait $loader || fatal "the events could not be written"
+	wait $loader || { cat "$logs/load.log" >&2; fatal "the events could not be written"; }
 	watch "(SELECT sum(waiting) = 0 FROM dbopt_backlog() WHERE handler = 'count')"
 	echo '           nothing waits for "count" but what is locked: the locks go'
 	sql "COMMIT PREPARED 'audit'"
