@@ -17,6 +17,7 @@
 
 #define ABANDONED_MS	60000	/* for a worker to start after its scheduler
 								 * has gone */
+#define WORTH_LOGGING	3		/* failures in a row: nobody gave a slot up */
 
 static const DbOptBackoff start_backoff = {
 	.base_delay = 1000000,
@@ -187,7 +188,7 @@ put_off_start(TimestampTz now)
 	slot_retry_at = now + dbopt_backoff_base(&start_backoff, slot_failures);
 	pg_atomic_write_u32(&my_slot()->wants_session, 1);
 	ask_for_session();
-	if (slot_failures == 1)
+	if (slot_failures == WORTH_LOGGING)
 		ereport(LOG,
 				(errmsg("could not start a dbopt session: no free slot"),
 				 errhint("Consider increasing max_worker_processes or dbopt.max_workers.")));
