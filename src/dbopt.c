@@ -192,11 +192,30 @@ make_way(Node *statement, bool top_level)
 	dbopt_hold_database(dboid);
 }
 
-static bool
-commits_prepared(Node *statement)
+/*
+ * What a prepared transaction wrote is noted under its name.
+ */
+static void
+before_prepare(Node *statement)
 {
-	return IsA(statement, TransactionStmt) &&
-		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+	TransactionStmt *transaction = (TransactionStmt *) statement;
+
+	if (IsA(statement, TransactionStmt) &&
+		transaction->kind == TRANS_STMT_PREPARE)
+		dbopt_news_note_prepare(transaction->gid);
+}
+
+static void
+after_prepared(Node *statement)
+{
+	TransactionStmt *transaction = (TransactionStmt *) statement;
+
+	if (!IsA(statement, TransactionStmt))
+		return;
+	if (transaction->kind == TRANS_STMT_COMMIT_PREPARED)
+		dbopt_news_publish_prepared(transaction->gid);
+	else if (transaction->kind == TRANS_STMT_ROLLBACK_PREPARED)
+		dbopt_news_forget_prepared(transaction->gid);
 }
 
 static void
@@ -205,10 +224,11 @@ dbopt_utility(PlannedStmt *pstmt, const char *queryString,
 			  ParamListInfo params, QueryEnvironment *queryEnv,
 			  DestReceiver *dest, QueryCompletion *qc)
 {
-	bool		prepared = commits_prepared(pstmt->utilityStmt);
+	Node	   *statement = pstmt->utilityStmt;
 
 	if (!IsBinaryUpgrade)
-		make_way(pstmt->utilityStmt, context == PROCESS_UTILITY_TOPLEVEL);
+		make_way(statement, context == PROCESS_UTILITY_TOPLEVEL);
+	before_prepare(statement);
 
 	if (previous_utility_hook)
 		previous_utility_hook(pstmt, queryString, readOnlyTree, context,
@@ -217,8 +237,7 @@ dbopt_utility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 
-	if (prepared)
-		dbopt_news_publish_prepared();
+	after_prepared(statement);
 }
 
 /* ---- loading ------------------------------------------------------------- */

@@ -18,9 +18,9 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "state/news.h"
+#include "state/prepared.h"
 #include "storage/spin.h"
 
-#define MAX_NOTED_TYPES		16
 #define MAX_NOTED_DATABASES 4
 #define MAX_REMEMBERED		64
 
@@ -31,9 +31,10 @@ typedef struct Notes
 	bool		config;
 	bool		objects;		/* a table or function changed */
 	int			ntypes;
-	uint64		types[MAX_NOTED_TYPES];
+	uint64		types[DBOPT_NOTED_TYPES];
 	int			ndatabases;		/* for the launcher */
 	Oid			databases[MAX_NOTED_DATABASES];
+	uint64		gid;			/* the transaction is about to be prepared */
 
 	/* The type noted last. */
 	int32		last_source;
@@ -120,6 +121,24 @@ publish_notes(void)
 	forget_notes();
 }
 
+/*
+ * Leaves the notes to whoever commits the transaction.
+ */
+static void
+store_notes(void)
+{
+	DbOptPrepared prepared = {0};
+
+	prepared.dboid = MyDatabaseId;
+	prepared.gid = notes.gid;
+	prepared.ntypes = notes.ntypes;
+	memcpy(prepared.types, notes.types, notes.ntypes * sizeof(uint64));
+	prepared.many = notes.many;
+	prepared.config = notes.config || notes.objects;
+	prepared.launcher = notes.ndatabases > 0;
+	dbopt_prepared_put(&prepared);
+}
+
 static void
 news_xact_callback(XactEvent event, void *arg)
 {
@@ -130,8 +149,11 @@ news_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			publish_notes();
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			store_notes();
+			forget_notes();
+			break;
+		case XACT_EVENT_ABORT:
 			forget_notes();
 			break;
 		default:
@@ -181,7 +203,7 @@ note_hash(uint64 hash)
 	for (i = 0; i < notes.ntypes; i++)
 		if (notes.types[i] == hash)
 			return;
-	if (notes.ntypes < MAX_NOTED_TYPES)
+	if (notes.ntypes < DBOPT_NOTED_TYPES)
 		notes.types[notes.ntypes++] = hash;
 	else
 		notes.many = true;
@@ -259,18 +281,56 @@ dbopt_news_note_database(Oid dboid)
 }
 
 /*
- * A prepared transaction has been committed in this database; what it wrote
- * was known to another backend, or to another life of the server.
+ * This transaction is about to be prepared under this name.
  */
 void
-dbopt_news_publish_prepared(void)
+dbopt_news_note_prepare(const char *gid)
 {
+	if (begin_note())
+		notes.gid = dbopt_prepared_hash(gid);
+}
+
+/*
+ * A prepared transaction has been committed in this database.  One that the
+ * server does not remember may have written anything.
+ */
+void
+dbopt_news_publish_prepared(const char *gid)
+{
+	DbOptPrepared prepared;
+
 	if (dbopt_shared == NULL)
 		return;
 	Assert(!notes.any);
-	notes.many = true;
-	notes.config = true;
-	publish_notes();
+	if (dbopt_prepared_take(dbopt_prepared_hash(gid), &prepared))
+	{
+		notes.ntypes = prepared.ntypes;
+		memcpy(notes.types, prepared.types, prepared.ntypes * sizeof(uint64));
+		notes.many = prepared.many;
+		notes.config = prepared.config;
+		if (prepared.launcher)
+			notes.databases[notes.ndatabases++] = MyDatabaseId;
+		publish_notes();
+	}
+	else
+	{
+		notes.many = true;
+		notes.config = true;
+		(void) publish_to_scheduler();
+		forget_notes();
+	}
+}
+
+/*
+ * A prepared transaction has been rolled back.
+ */
+void
+dbopt_news_forget_prepared(const char *gid)
+{
+	DbOptPrepared prepared;
+
+	if (dbopt_shared != NULL)
+		(void) dbopt_prepared_take(dbopt_prepared_hash(gid), &prepared);
 }
 
 /*

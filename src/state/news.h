@@ -2,9 +2,9 @@
  * news.h
  *		From a committing writer to the scheduler: what is new.
  *
- * A backend notes what its transaction wrote in its own memory; its commit
- * callback, which runs when the transaction is visible to everybody, publishes
- * the notes in shared memory and sets the scheduler's latch once.  A rollback
+ * A backend notes what its transaction wrote in its own memory; the last step
+ * of its commit, when the transaction is visible to everybody, publishes the
+ * notes in shared memory and sets the scheduler's latch once.  A rollback
  * costs nothing.  Without a preloaded library all of this does nothing.
  */
 #ifndef DBOPT_NEWS_H
@@ -19,7 +19,9 @@ extern void dbopt_news_note_config(void);
 extern void dbopt_news_note_launcher(void);
 extern void dbopt_news_note_database(Oid dboid);
 extern void dbopt_news_note_objects(void);
-extern void dbopt_news_publish_prepared(void);
+extern void dbopt_news_note_prepare(const char *gid);
+extern void dbopt_news_publish_prepared(const char *gid);
+extern void dbopt_news_forget_prepared(const char *gid);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
 extern bool dbopt_launcher_news_take(DbOptLauncherNews *news);
 extern void dbopt_launcher_news_put(Oid dboid);

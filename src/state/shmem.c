@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "miscadmin.h"
 #include "state/guc.h"
 #include "state/shmem.h"
@@ -24,6 +25,7 @@ static shmem_startup_hook_type previous_startup_hook = NULL;
 
 static DbOptSession *sessions;
 static DbOptHandlerState *handlers;
+static DbOptPrepared *prepared;
 
 static Size
 sessions_offset(void)
@@ -40,10 +42,18 @@ handlers_offset(void)
 }
 
 static Size
-shared_size(void)
+prepared_offset(void)
 {
 	return add_size(handlers_offset(),
-					mul_size(dbopt_max_handlers, sizeof(DbOptHandlerState)));
+					MAXALIGN(mul_size(dbopt_max_handlers,
+									  sizeof(DbOptHandlerState))));
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(prepared_offset(),
+					mul_size(max_prepared_xacts, sizeof(DbOptPrepared)));
 }
 
 static void
@@ -107,6 +117,7 @@ init_shared(void)
 	dbopt_shared->lock = &GetNamedLWLockTranche("dbopt")->lock;
 	dbopt_shared->max_sessions = dbopt_session_slots();
 	dbopt_shared->max_handlers = dbopt_max_handlers;
+	dbopt_shared->max_prepared = max_prepared_xacts;
 	ConditionVariableInit(&dbopt_shared->worker_gone);
 	SpinLockInit(&dbopt_shared->launcher_mutex);
 	init_databases();
@@ -127,6 +138,7 @@ startup_shmem(void)
 	sessions = (DbOptSession *) ((char *) dbopt_shared + sessions_offset());
 	handlers = (DbOptHandlerState *)
 		((char *) dbopt_shared + handlers_offset());
+	prepared = (DbOptPrepared *) ((char *) dbopt_shared + prepared_offset());
 	if (!found)
 	{
 		init_shared();
@@ -185,6 +197,13 @@ dbopt_handler_slot(int number)
 {
 	Assert(number >= 0 && number < dbopt_shared->max_handlers);
 	return &handlers[number];
+}
+
+DbOptPrepared *
+dbopt_prepared_slot(int number)
+{
+	Assert(number >= 0 && number < dbopt_shared->max_prepared);
+	return &prepared[number];
 }
 
 /*

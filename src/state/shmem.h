@@ -30,6 +30,8 @@
 #define DBOPT_MAX_DATABASES		64
 #define DBOPT_MAX_HOLDS			16
 #define DBOPT_LAUNCHER_NEWS_SIZE 16
+#define DBOPT_NOTED_TYPES		16	/* event types that a transaction notes
+									 * one by one */
 #define DBOPT_NEWS_SIZE			64	/* event types a scheduler can be told of
 									 * one by one */
 #define DBOPT_ERROR_LENGTH		256
@@ -230,12 +232,27 @@ typedef struct DbOptHold
 	TimestampTz until;
 } DbOptHold;
 
+/*
+ * What a prepared transaction has noted.
+ */
+typedef struct DbOptPrepared
+{
+	Oid			dboid;			/* InvalidOid: free */
+	uint64		gid;			/* dbopt_prepared_hash() */
+	int			ntypes;
+	uint64		types[DBOPT_NOTED_TYPES];
+	bool		many;
+	bool		config;
+	bool		launcher;		/* it may bring or take the extension */
+} DbOptPrepared;
+
 typedef struct DbOptShared
 {
 	/* Constant after start. */
 	LWLock	   *lock;
 	int			max_sessions;
 	int			max_handlers;
+	int			max_prepared;
 	bool		unclean_start;	/* the last shutdown left no mark */
 
 	/* Under lock. */
@@ -254,7 +271,8 @@ typedef struct DbOptShared
 
 	/*
 	 * Behind this struct: DbOptSession[max_sessions],
-	 * DbOptHandlerState[max_handlers].
+	 * DbOptHandlerState[max_handlers], and under lock
+	 * DbOptPrepared[max_prepared].
 	 */
 } DbOptShared;
 
@@ -265,6 +283,7 @@ extern DbOptDatabase *dbopt_database_slot(int number);
 extern DbOptDatabase *dbopt_database_find(Oid dboid);
 extern DbOptSession *dbopt_session_slot(int number);
 extern DbOptHandlerState *dbopt_handler_slot(int number);
+extern DbOptPrepared *dbopt_prepared_slot(int number);
 
 /* Sets the latch of a process by its number; harmless if it has gone. */
 extern void dbopt_process_wake(int procno);
