@@ -4,13 +4,18 @@
  *
  * Noting runs in any backend, once for each row that is written: the type of
  * the row before is remembered, so that a long COPY of one type costs a memcmp
- * a row.  Publishing runs in the commit callback, where nothing may fail:
- * it allocates nothing and takes dbopt_shared->lock (shared), then one
- * news mutex.
+ * a row.  Publishing runs when the transaction has committed, where nothing
+ * may fail: it allocates nothing and takes dbopt_shared->lock (shared), then
+ * one news mutex.
+ *
+ * It waits for the last step of the commit: not only is the transaction
+ * visible then, but the others have been sent the invalidations of what they
+ * have cached, and its locks are gone.  (In the commit callback, which comes
+ * before that, a scheduler was woken so early that it found its old
+ * configuration still valid.)
  *
  * A database without a slot has no scheduler that could have missed anything:
- * a scheduler takes its slot before its first snapshot, and the callback runs
- * after the transaction has become visible.
+ * a scheduler takes its slot before its first snapshot.
  */
 #include "postgres.h"
 
@@ -20,6 +25,7 @@
 #include "state/news.h"
 #include "state/prepared.h"
 #include "storage/spin.h"
+#include "utils/resowner.h"
 
 #define MAX_NOTED_DATABASES 4
 #define MAX_REMEMBERED		64
@@ -27,6 +33,7 @@
 typedef struct Notes
 {
 	bool		any;
+	bool		committed;		/* to be published as the commit ends */
 	bool		many;
 	bool		config;
 	bool		objects;		/* a table or function changed */
@@ -49,6 +56,7 @@ static void
 forget_notes(void)
 {
 	notes.any = false;
+	notes.committed = false;
 	notes.many = false;
 	notes.config = false;
 	notes.objects = false;
@@ -147,7 +155,7 @@ news_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			publish_notes();
+			notes.committed = true;
 			break;
 		case XACT_EVENT_PREPARE:
 			store_notes();
@@ -162,6 +170,17 @@ news_xact_callback(XactEvent event, void *arg)
 }
 
 /*
+ * Resource owners other than the transaction's end here, too.
+ */
+static void
+news_release_callback(ResourceReleasePhase phase, bool isCommit,
+					  bool isTopLevel, void *arg)
+{
+	if (notes.committed && isTopLevel && phase == RESOURCE_RELEASE_AFTER_LOCKS)
+		publish_notes();
+}
+
+/*
  * False: there is no shared memory, and nothing to note.
  */
 static bool
@@ -172,6 +191,7 @@ begin_note(void)
 	if (!callback_registered)
 	{
 		RegisterXactCallback(news_xact_callback, NULL);
+		RegisterResourceReleaseCallback(news_release_callback, NULL);
 		callback_registered = true;
 	}
 	notes.any = true;
