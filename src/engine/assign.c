@@ -26,6 +26,9 @@ static int	leaving_claimed;
 static int	yield_claimed;
 static bool slot_missing;		/* for one of them, in the cluster */
 
+/*
+ * Gives the candidate to an idle session, if there is one.
+ */
 static bool
 try_idle(const DbOptCandidate *candidate, TimestampTz now)
 {
@@ -197,11 +200,24 @@ ask_for_turn(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 	}
 }
 
+/*
+ * Nobody is idle: sees to it that there will be a session.
+ */
+static void
+arrange_session(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+				int max, TimestampTz now)
+{
+	if (!try_start(candidate, candidates, max, now) &&
+		!try_make_room(candidate, candidates, now))
+		ask_for_turn(candidate, candidates, now);
+}
+
 void
 dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 				  TimestampTz now)
 {
 	int			max = Max(limits->max - dbopt_pool_reserved, 1);
+	int			unmet = 0;
 	int			i;
 
 	leaving_claimed = 0;
@@ -214,15 +230,18 @@ dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 	{
 		DbOptCandidate *candidate = &candidates->items[i];
 
+		if (!dbopt_schedule_has_room(&candidate->job, max))
+			continue;
 		if (dbopt_crew_busy() < max && try_idle(candidate, now))
 		{
 			dbopt_crew_role(candidate->role)->waiting--;
-			if (!candidate->helper)
+			if (candidate->due)
 				candidates->due--;
 		}
-		else if (!try_start(candidate, candidates, limits->max, now) &&
-				 !try_make_room(candidate, candidates, now))
-			ask_for_turn(candidate, candidates, now);
+		else if (unmet++ < limits->max)
+			arrange_session(candidate, candidates, limits->max, now);
+		else if (dbopt_crew_busy() == dbopt_crew_size())
+			break;				/* nothing more can be done for anybody */
 	}
 	if (!slot_missing)
 		dbopt_crew_all_started();

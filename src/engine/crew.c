@@ -6,8 +6,8 @@
  * Run by the scheduler alone.  Slots are read and written under
  * dbopt_shared->lock, and everything is copied out before it is used.  A slot
  * whose generation has moved, or that is free, tells that the session has
- * gone.  Sessions of an earlier scheduler of this database are not in the
- * picture: they count against its limits until they have left.
+ * gone.  Sessions of an earlier scheduler of this database get no jobs, but
+ * count against its limits until they have left.
  */
 #include "postgres.h"
 
@@ -25,7 +25,12 @@ static const DbOptBackoff start_backoff = {
 	.jitter = DBOPT_JITTER_NONE
 };
 
-static DbOptMember *members;	/* as many as there are slots */
+/*
+ * Twice as many as there are slots: one that has gone is in the picture until
+ * the next update, and its slot may have another session by then.
+ */
+static DbOptMember *members;
+static int	capacity;
 static int	nmembers = 0;
 static HTAB *roles;
 static HASH_SEQ_STATUS role_scan;
@@ -38,9 +43,9 @@ dbopt_crew_init(void)
 		.entrysize = sizeof(DbOptCrewRole)
 	};
 
+	capacity = 2 * dbopt_shared->max_sessions;
 	members = MemoryContextAllocZero(TopMemoryContext,
-									 dbopt_shared->max_sessions *
-									 sizeof(DbOptMember));
+									 capacity * sizeof(DbOptMember));
 	roles = hash_create("dbopt roles", 16, &control, HASH_ELEM | HASH_BLOBS);
 }
 
@@ -227,6 +232,7 @@ dbopt_crew_update(TimestampTz now)
 			i++;
 	}
 	count_roles();
+	dbopt_crew_update_strangers();
 	return reports;
 }
 
@@ -243,8 +249,11 @@ void
 dbopt_crew_add(DbOptCrewRole *role, DbOptWorkerTarget target,
 			   BackgroundWorkerHandle *handle, TimestampTz now)
 {
-	DbOptMember *member = &members[nmembers++];
+	DbOptMember *member;
 
+	if (nmembers == capacity)
+		elog(ERROR, "more dbopt sessions than slots");
+	member = &members[nmembers++];
 	memset(member, 0, sizeof(*member));
 	member->target = target;
 	member->role = role->role;

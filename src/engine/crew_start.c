@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "policy/backoff.h"
 #include "state/news.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define ABANDONED_MS	60000	/* for a worker to start after its scheduler
@@ -27,6 +28,9 @@ static const DbOptBackoff start_backoff = {
 };
 
 static DbOptWorkerTarget my_database;
+static bool strangers_present = true;	/* sessions of an earlier scheduler */
+static int	nstrangers = 0;		/* those of them that are at work */
+static int32 *strangers;		/* and for which handler */
 static int	slot_failures = 0;
 static TimestampTz slot_retry_at = 0;
 
@@ -34,12 +38,58 @@ void
 dbopt_crew_start_init(DbOptWorkerTarget database)
 {
 	my_database = database;
+	strangers = MemoryContextAlloc(TopMemoryContext,
+								   dbopt_shared->max_sessions *
+								   sizeof(int32));
 }
 
 static DbOptDatabase *
 my_slot(void)
 {
 	return dbopt_database_slot(my_database.slot);
+}
+
+/*
+ * Finds the sessions of an earlier scheduler that are still at work.
+ */
+void
+dbopt_crew_update_strangers(void)
+{
+	int			i;
+
+	if (!strangers_present)
+		return;
+	strangers_present = false;
+	nstrangers = 0;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid != MyDatabaseId ||
+			(session->database == my_database.slot &&
+			 session->database_generation == my_database.generation))
+			continue;
+		strangers_present = true;
+		if (session->state == DBOPT_SESSION_BUSY)
+			strangers[nstrangers++] = session->job.handler_id;
+	}
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
+ * How many of them are at work for this handler.
+ */
+int
+dbopt_crew_strangers(int32 handler_id)
+{
+	int			count = 0;
+	int			i;
+
+	for (i = 0; i < nstrangers; i++)
+		if (strangers[i] == handler_id)
+			count++;
+	return count;
 }
 
 /*

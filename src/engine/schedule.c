@@ -26,6 +26,7 @@ static HTAB *lanes;
 static HTAB *tracks;
 static HTAB *types;
 static int	nignored = 0;
+static bool doubts = false;		/* some track has check_chunks */
 static HASH_SEQ_STATUS lane_scan;
 static HASH_SEQ_STATUS track_scan;
 
@@ -232,6 +233,47 @@ dbopt_track_add_chunk(DbOptTrack *track, int64 seq, TimestampTz now)
 		track->since = now;
 	dlist_push_tail(&track->chunks, &leftover->node);
 	queue(track);
+}
+
+/*
+ * It may have left chunks that are not known here.
+ */
+void
+dbopt_track_doubt(DbOptTrack *track)
+{
+	track->check_chunks = true;
+	doubts = true;
+}
+
+/*
+ * Is there a doubtful track that could be served now?
+ */
+bool
+dbopt_schedule_checks_due(TimestampTz now)
+{
+	DbOptTrack *track;
+	bool		due = false;
+
+	if (!doubts)
+		return false;
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+		due |= track->check_chunks && track->not_before <= now;
+	return due;
+}
+
+/*
+ * All chunks have been read.
+ */
+void
+dbopt_tracks_trust(void)
+{
+	DbOptTrack *track;
+
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+		track->check_chunks = false;
+	doubts = false;
 }
 
 /*

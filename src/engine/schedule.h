@@ -66,6 +66,7 @@ typedef struct DbOptCandidate
 	int			priority;
 	TimestampTz since;
 	bool		helper;			/* joins others at the same job */
+	bool		due;			/* counted as such; no session has it yet */
 } DbOptCandidate;
 
 typedef struct DbOptCandidates
@@ -92,6 +93,9 @@ extern void dbopt_track_want(DbOptTrack *track, uint64 news,
 							 TimestampTz now);
 extern void dbopt_track_add_chunk(DbOptTrack *track, int64 seq,
 								  TimestampTz now);
+extern void dbopt_track_doubt(DbOptTrack *track);
+extern void dbopt_tracks_trust(void);
+extern bool dbopt_schedule_checks_due(TimestampTz now);
 extern bool dbopt_type_want(uint64 type, uint64 news, TimestampTz now);
 extern void dbopt_type_ignore(uint64 type);
 extern void dbopt_types_forget_ignored(void);
@@ -103,8 +107,8 @@ extern void dbopt_schedule_finished(const DbOptJob *job,
 									const DbOptJobResult *result,
 									TimestampTz now);
 extern void dbopt_schedule_lost(const DbOptJob *job, TimestampTz now);
-extern bool dbopt_schedule_checks_due(TimestampTz now);
 extern void dbopt_schedule_recount(void);
+extern bool dbopt_schedule_has_room(const DbOptJob *job, int max);
 extern TimestampTz dbopt_lane_retry_at(const DbOptLane *lane);
 extern void dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at);
 
@@ -122,10 +126,12 @@ typedef struct DbOptRefresh
 	bool		lanes;			/* handlers, cursors, retries */
 	bool		discover;		/* and look for event types without a cursor */
 	bool		chunks;			/* of the cursors that may have left some */
+	bool		incomplete;		/* result: an events table was locked; what
+								 * was to be discovered there is not */
 } DbOptRefresh;
 
 /* In a transaction.  False: the extension is not there. */
-extern bool dbopt_schedule_refresh(const DbOptRefresh *what, uint64 news,
+extern bool dbopt_schedule_refresh(DbOptRefresh *what, uint64 news,
 								   TimestampTz now);
 
 #endif							/* DBOPT_SCHEDULE_H */

@@ -50,9 +50,9 @@ dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at)
 		dbopt_handler_retry_at(lane->slot, at);
 }
 
-static void
+static DbOptCandidate *
 add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
-			  const DbOptJob *job, TimestampTz since, bool helper)
+			  const DbOptJob *job, TimestampTz since)
 {
 	DbOptCandidate *candidate;
 
@@ -67,7 +67,9 @@ add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
 	candidate->role = lane->role;
 	candidate->priority = lane->priority;
 	candidate->since = since;
-	candidate->helper = helper;
+	candidate->helper = false;
+	candidate->due = false;
+	return candidate;
 }
 
 /*
@@ -78,8 +80,12 @@ static void
 add_due(DbOptCandidates *candidates, const DbOptLane *lane,
 		const DbOptJob *job, TimestampTz since, bool helper)
 {
+	DbOptCandidate *candidate;
+
 	candidates->due++;
-	add_candidate(candidates, lane, job, since, helper);
+	candidate = add_candidate(candidates, lane, job, since);
+	candidate->due = true;
+	candidate->helper = helper;
 }
 
 /*
@@ -178,7 +184,19 @@ lane_room(const DbOptLane *lane, int max)
 
 	if (limit <= 0 || limit > max)
 		limit = max;
-	return limit - lane->running;
+	return limit - lane->running - dbopt_crew_strangers(lane->handler_id);
+}
+
+/*
+ * May another session have this job?  Candidates of one round may be too many
+ * together.
+ */
+bool
+dbopt_schedule_has_room(const DbOptJob *job, int max)
+{
+	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
+
+	return lane != NULL && lane_room(lane, max) > 0;
 }
 
 static void
@@ -220,7 +238,8 @@ collect_helpers(DbOptCandidates *candidates, int max, TimestampTz now)
 		lane = dbopt_lane_find(member->job.handler_id);
 		if (lane != NULL && lane->open && lane_room(lane, max) > 0 &&
 			dbopt_circuit_blocked_until(lane->slot) == 0)
-			add_candidate(candidates, lane, &member->job, now, true);
+			add_candidate(candidates, lane, &member->job,
+						  now)->helper = true;
 	}
 }
 
@@ -361,7 +380,7 @@ delivery_ended(DbOptTrack *track, const DbOptJob *job,
 	if (result->leftover && job->kind == DBOPT_JOB_CHUNK)
 		dbopt_track_add_chunk(track, job->seq, now);
 	else if (result->leftover)
-		track->check_chunks = true;
+		dbopt_track_doubt(track);
 	if (result->outcome != DBOPT_JOB_DONE && job->kind == DBOPT_JOB_DELIVER)
 		dbopt_track_want(track, track->last_news, now);
 }
@@ -406,21 +425,6 @@ dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
 	}
 	else if (track != NULL && track->failures == 1)
 		track->not_before = 0;
-}
-
-/*
- * Is there a cursor that may have left chunks, and could be served now?
- */
-bool
-dbopt_schedule_checks_due(TimestampTz now)
-{
-	DbOptTrack *track;
-	bool		due = false;
-
-	for (track = dbopt_track_next(true); track != NULL;
-		 track = dbopt_track_next(false))
-		due |= track->check_chunks && track->not_before <= now;
-	return due;
 }
 
 /*

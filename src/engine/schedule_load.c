@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/news.h"
+#include "storage/lmgr.h"
 
 static uint64 loaded_generation;	/* of the configuration */
 static bool loaded = false;
@@ -171,7 +172,7 @@ doubt_tracks(uint64 news, TimestampTz now)
 	for (track = dbopt_track_next(true); track != NULL;
 		 track = dbopt_track_next(false))
 	{
-		track->check_chunks = true;
+		dbopt_track_doubt(track);
 		dbopt_track_want(track, news, now);
 	}
 }
@@ -217,30 +218,38 @@ load_chunks(TimestampTz now)
 		if (track != NULL && track->check_chunks && !in_work(chunk))
 			dbopt_track_add_chunk(track, chunk->seq, now);
 	}
-	for (track = dbopt_track_next(true); track != NULL;
-		 track = dbopt_track_next(false))
-		track->check_chunks = false;
+	dbopt_tracks_trust();
 }
 
 /* ---- all of it ----------------------------------------------------------- */
 
-static void
+/*
+ * False: a table was locked, and was left out rather than keep all the others
+ * waiting.
+ */
+static bool
 discover_cursors(const DbOptConfig *config)
 {
+	bool		complete = true;
 	ListCell   *cell;
 
 	foreach(cell, config->sources)
 	{
 		DbOptSource *source = lfirst(cell);
 
-		if (source->usable)
+		if (!source->usable)
+			continue;
+		if (ConditionalLockRelationOid(source->relid, AccessShareLock))
 			dbopt_cursors_discover(config, source);
+		else
+			complete = false;
 	}
 	CommandCounterIncrement();	/* so that load_tracks() sees them */
+	return complete;
 }
 
 bool
-dbopt_schedule_refresh(const DbOptRefresh *what, uint64 news, TimestampTz now)
+dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 {
 	const DbOptConfig *config = dbopt_config_get();
 	bool		changed = !loaded ||
@@ -251,7 +260,7 @@ dbopt_schedule_refresh(const DbOptRefresh *what, uint64 news, TimestampTz now)
 	loaded_generation = dbopt_config_generation();
 	loaded = true;
 	if (what->discover)
-		discover_cursors(config);
+		what->incomplete = !discover_cursors(config);
 	if (what->discover || what->lanes || changed)
 	{
 		dbopt_types_forget_ignored();

@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "compat.h"
 #include "engine/assign.h"
+#include "engine/config.h"
 #include "engine/crew.h"
 #include "engine/schedule.h"
 #include "engine/scheduler.h"
@@ -34,10 +35,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#define DISCOVER_AGAIN_US USECS_PER_SEC /* after an events table was locked */
+
 static DbOptWorkerTarget target;
 static DbOptDatabase *database;
 static bool attached = false;
 static bool absent = false;		/* the extension is not there */
+static TimestampTz discover_at = 0; /* when to look for new event types */
 
 /* ---- coming and going ---------------------------------------------------- */
 
@@ -126,8 +130,6 @@ attach_slot(void)
 static void
 report_running(void)
 {
-	if (database->state == DBOPT_SCHEDULER_RUNNING)
-		return;
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	database->state = DBOPT_SCHEDULER_RUNNING;
 	LWLockRelease(dbopt_shared->lock);
@@ -141,6 +143,24 @@ leave_for_good(void)
 	absent = true;
 	dbopt_handlers_release(MyDatabaseId);
 	proc_exit(0);
+}
+
+/*
+ * Looks for the extension.  The launcher hears of it at once: reading the rest
+ * may have to wait for a lock.
+ */
+static void
+find_extension(void)
+{
+	bool		installed;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	installed = dbopt_config_get()->installed;
+	CommitTransactionCommand();
+	if (!installed)
+		leave_for_good();
+	report_running();
 }
 
 /* ---- a round ------------------------------------------------------------- */
@@ -171,7 +191,7 @@ apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
 }
 
 static void
-refresh(const DbOptRefresh *what, uint64 number, TimestampTz now)
+refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
 {
 	MemoryContext round_context = CurrentMemoryContext;
 	bool		installed;
@@ -205,10 +225,12 @@ apply_news_again(const DbOptNews *news, uint64 number, TimestampTz now)
 			dbopt_type_ignore(news->types[i]);
 }
 
+/*
+ * Takes the news, and reads from the database what they call for.
+ */
 static void
 take_news(TimestampTz *now)
 {
-	static bool first = true;
 	DbOptNews	news;
 	DbOptRefresh what;
 	uint64		number;
@@ -216,17 +238,21 @@ take_news(TimestampTz *now)
 	dbopt_news_take(database, &news);
 	number = pg_atomic_read_u64(&database->news_taken);
 	what = apply_news(&news, number, *now);
-	if (first)
+	if (discover_at <= *now)
 		what.discover = true;
 	what.chunks = dbopt_schedule_checks_due(*now);
 	if (what.lanes || what.discover || what.chunks)
 	{
 		refresh(&what, number, *now);
-		apply_news_again(&news, number, *now);
-		report_running();
 		*now = GetCurrentTimestamp();
+		if (what.incomplete)
+			discover_at = *now + DISCOVER_AGAIN_US;
+		else
+		{
+			discover_at = what.discover ? DBOPT_NEVER : discover_at;
+			apply_news_again(&news, number, *now);
+		}
 	}
-	first = false;
 }
 
 static void
@@ -274,7 +300,7 @@ scheduler_round(void)
 	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
 	publish_round(candidates->due);
-	return candidates->next;
+	return Min(candidates->next, discover_at);
 }
 
 void
@@ -294,6 +320,7 @@ dbopt_scheduler_main(Datum main_arg)
 	dbopt_crew_init();
 	dbopt_crew_start_init(target);
 	dbopt_schedule_init();
+	find_extension();
 	round_context = AllocSetContextCreate(TopMemoryContext, "dbopt round",
 										  ALLOCSET_DEFAULT_SIZES);
 	for (;;)

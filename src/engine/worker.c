@@ -13,6 +13,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -116,6 +117,8 @@ dbopt_worker_sleep(TimestampTz until, uint32 wait_event)
 	ResetLatch(MyLatch);
 	QueryCancelPending = false; /* too late for what it was meant for */
 	CHECK_FOR_INTERRUPTS();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;

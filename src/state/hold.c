@@ -17,12 +17,12 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "state/guc.h"
 #include "state/hold.h"
 #include "state/news.h"
 #include "utils/timestamp.h"
 
 #define HOLD_MS			30000
-#define WAIT_MS			5000
 
 static bool callback_registered = false;
 static bool holding = false;
@@ -188,5 +188,6 @@ dbopt_hold_database(Oid dboid)
 	stop_workers(dboid);
 	LWLockRelease(dbopt_shared->lock);
 
-	wait_until_gone(dboid, TimestampTzPlusMilliseconds(now, WAIT_MS));
+	wait_until_gone(dboid, TimestampTzPlusMilliseconds(now,
+													   dbopt_shutdown_timeout));
 }
