@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 
 /* The role that owns the extension and its tables. */
 static Oid
@@ -130,15 +131,24 @@ dbopt_owner_bind_text(DbOptOwnerArgs *args, const char *value)
 		dbopt_owner_bind(args, TEXTOID, CStringGetTextDatum(value));
 }
 
+/*
+ * SPI wants a snapshot of its caller's to be there, which a session that runs
+ * no statement does not have.
+ */
 static uint64
 run(const char *statement, const DbOptOwnerArgs *args, bool read_only)
 {
 	DbOptOwnerArgs none = {0};
 	DbOptOwnerArgs *given = args ? unconstify(DbOptOwnerArgs *, args) : &none;
-	int			result = SPI_execute_with_args(statement, given->count,
-											   given->types, given->values,
-											   given->nulls, read_only, 0);
+	bool		pushed = !ActiveSnapshotSet();
+	int			result;
 
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	result = SPI_execute_with_args(statement, given->count, given->types,
+								   given->values, given->nulls, read_only, 0);
+	if (pushed)
+		PopActiveSnapshot();
 	if (result < 0)
 		elog(ERROR, "could not run a statement of dbopt: %s",
 			 SPI_result_code_string(result));
