@@ -163,6 +163,20 @@ CREATE TABLE @extschema@.dbopt_dead_letter (
 COMMENT ON TABLE @extschema@.dbopt_dead_letter IS
 	'events that were given up, with their last error';
 
+CREATE TABLE @extschema@.dbopt_ordered (
+	handler_id integer NOT NULL,
+	log_position bigint NOT NULL,
+	event_key text COLLATE "C" NOT NULL,
+	aggregate_type text COLLATE "C" NOT NULL,
+	aggregate_id text COLLATE "C" NOT NULL,
+	version numeric NOT NULL,
+	PRIMARY KEY (handler_id, log_position, event_key)
+);
+CREATE INDEX dbopt_ordered_aggregate ON @extschema@.dbopt_ordered
+	(handler_id, aggregate_type, aggregate_id, version);
+COMMENT ON TABLE @extschema@.dbopt_ordered IS
+	'events of ordered handlers in the retry queue, by their aggregates: a later version waits until no lower one is here';
+
 -- What dump and restore keep; shipped rows only where they were edited.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_database', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_source', '');
@@ -177,6 +191,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_cursor_version', '
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_chunk', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_retry_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_ordered', '');
 
 --
 -- Retry policies
@@ -443,12 +458,12 @@ CREATE VIEW @extschema@.dbopt_pending_retries WITH (security_barrier) AS
 		LATERAL (SELECT pg_catalog.pg_has_role(h.role_oid, 'USAGE')
 			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
 COMMENT ON VIEW @extschema@.dbopt_pending_retries IS
-	'failed events that wait for another attempt';
-COMMENT ON COLUMN @extschema@.dbopt_pending_retries.handler IS 'the handler that failed';
+	'failed events that wait for another attempt, and events of ordered handlers that wait for an earlier version of their aggregate';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.handler IS 'the handler it waits for';
 COMMENT ON COLUMN @extschema@.dbopt_pending_retries.event_id IS 'the event''s key, as text';
 COMMENT ON COLUMN @extschema@.dbopt_pending_retries.event_type IS 'the event''s type';
-COMMENT ON COLUMN @extschema@.dbopt_pending_retries.attempts IS 'attempts made so far; 0 after dbopt_replay_dead_letters()';
-COMMENT ON COLUMN @extschema@.dbopt_pending_retries.next_retry_at IS 'when the next attempt is due';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.attempts IS 'attempts made so far; 0 after dbopt_replay_dead_letters(), and for an event that was held back before its first';
+COMMENT ON COLUMN @extschema@.dbopt_pending_retries.next_retry_at IS 'when the next attempt is due; infinity: when those that hold it back are delivered or given up';
 COMMENT ON COLUMN @extschema@.dbopt_pending_retries.error_code IS
 	'SQLSTATE of the last error; NULL for who is neither a member of the handler''s role nor of pg_read_all_stats';
 COMMENT ON COLUMN @extschema@.dbopt_pending_retries.error_message IS

@@ -92,6 +92,8 @@ dbopt_handler_forget(int32 handler_id)
 				handler_id);
 	execute_for("DELETE FROM @extschema@.dbopt_retry_queue"
 				" WHERE handler_id = $1", handler_id);
+	execute_for("DELETE FROM @extschema@.dbopt_ordered WHERE handler_id = $1",
+				handler_id);
 	execute_for("DELETE FROM @extschema@.dbopt_dead_letter"
 				" WHERE handler_id = $1", handler_id);
 }
@@ -103,6 +105,9 @@ dbopt_source_forget_events(int32 source_id)
 				" (SELECT cursor_id FROM @extschema@.dbopt_cursor"
 				" WHERE source_id = $1)", source_id);
 	execute_for("DELETE FROM @extschema@.dbopt_retry_queue WHERE handler_id IN"
+				" (SELECT handler_id FROM @extschema@.dbopt_handler"
+				" WHERE source_id = $1)", source_id);
+	execute_for("DELETE FROM @extschema@.dbopt_ordered WHERE handler_id IN"
 				" (SELECT handler_id FROM @extschema@.dbopt_handler"
 				" WHERE source_id = $1)", source_id);
 	execute_for("DELETE FROM @extschema@.dbopt_dead_letter WHERE handler_id IN"

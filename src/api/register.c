@@ -15,6 +15,7 @@
 #include "api/registration.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_type_d.h"
+#include "engine/aggregate.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/owner_spi.h"
@@ -83,19 +84,54 @@ find_source(DbOptRegistration *wanted)
 }
 
 static void
+check_aggregate_column(Oid events, DbOptAggregateColumn column)
+{
+	const char *name = dbopt_aggregate_column_name(column);
+	AttrNumber	number = get_attnum(events, name);
+	Oid			type;
+
+	if (number <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("table \"%s\" has no column \"%s\"",
+						get_rel_name(events), name),
+				 errhint("An ordered handler needs the columns aggregate_type, aggregate_id and aggregate_version.")));
+	type = getBaseType(get_atttype(events, number));
+	if (column == DBOPT_AGGREGATE_VERSION &&
+		!dbopt_aggregate_version_fits(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table \"%s\" is of type %s",
+						name, get_rel_name(events), format_type_be(type)),
+				 errhint("An ordered handler goes by a number: smallint, integer, bigint or numeric.")));
+	if (!OidIsValid(get_array_type(type)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table \"%s\" is of type %s",
+						name, get_rel_name(events), format_type_be(type)),
+				 errhint("An ordered handler needs a type that has arrays.")));
+}
+
+/* What an ordered handler needs, and what makes it fast. */
+static void
 check_ordered(const DbOptRegistration *wanted)
 {
-	static const char *const columns[] = {
-		"aggregate_type", "aggregate_id", "aggregate_version"
-	};
+	Relation	rel;
+	char	   *statement;
 
-	for (int i = 0; wanted->ordered && i < lengthof(columns); i++)
-		if (get_attnum(wanted->events, columns[i]) <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("table \"%s\" has no column \"%s\"",
-							get_rel_name(wanted->events), columns[i]),
-					 errhint("An ordered handler needs the columns aggregate_type, aggregate_id and aggregate_version.")));
+	if (!wanted->ordered)
+		return;
+	for (int i = 0; i < DBOPT_AGGREGATE_COLUMNS; i++)
+		check_aggregate_column(wanted->events, i);
+	rel = table_open(wanted->events, NoLock);
+	statement = dbopt_aggregate_index_missing(rel);
+	table_close(rel, NoLock);
+	if (statement != NULL)
+		ereport(WARNING,
+				(errmsg("table \"%s\" has no index that finds the versions of an aggregate",
+						get_rel_name(wanted->events)),
+				 errdetail("Ordered handlers look for the version before each event."),
+				 errhint("Run %s.", statement)));
 }
 
 static void

@@ -264,6 +264,29 @@ dbopt_registration_insert(const DbOptRegistration *wanted)
 	dbopt_handler_release(MyDatabaseId, handler_id);
 }
 
+/*
+ * The handler does not go by order any more: nothing of it is held back.  Its
+ * sessions that run have the table locked, and those that come later see that
+ * the handler has changed.
+ */
+static void
+release_order(const char *name)
+{
+	DbOptOwnerArgs args = {0};
+
+	dbopt_owner_bind_text(&args, name);
+	dbopt_owner_execute(dbopt_sql("LOCK TABLE @extschema@.dbopt_ordered"
+								  " IN SHARE ROW EXCLUSIVE MODE"), NULL);
+	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_retry_queue"
+								  " SET next_retry_at = pg_catalog.now()"
+								  " WHERE next_retry_at = 'infinity' AND handler_id ="
+								  " (SELECT handler_id FROM @extschema@.dbopt_handler WHERE name = $1)"),
+						&args);
+	dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_ordered WHERE handler_id ="
+								  " (SELECT handler_id FROM @extschema@.dbopt_handler WHERE name = $1)"),
+						&args);
+}
+
 /* Keeps the id, and with it cursors, queue and statistics; and the start. */
 void
 dbopt_registration_replace(const DbOptRegistration *wanted)
@@ -281,5 +304,7 @@ dbopt_registration_replace(const DbOptRegistration *wanted)
 								  " priority = $14, ordered = $15,"
 								  " state = 'ready', reason = NULL"
 								  " WHERE name = $1"), &args);
+	if (!wanted->ordered)
+		release_order(wanted->name);
 	dbopt_owner_end(&scope);
 }

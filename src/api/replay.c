@@ -169,8 +169,18 @@ rewind_handler(int32 handler_id, int64 bound)
 	dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_retry_queue"
 								  " WHERE handler_id = $1 AND log_position >= $2"),
 						&args);
+	dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_ordered"
+								  " WHERE handler_id = $1 AND log_position >= $2"),
+						&args);
 	dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_dead_letter"
 								  " WHERE handler_id = $1 AND log_position >= $2"),
+						&args);
+
+	/* What held these back may be among those that were forgotten. */
+	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_retry_queue"
+								  " SET next_retry_at = pg_catalog.now()"
+								  " WHERE handler_id = $1 AND next_retry_at = 'infinity'"
+								  " AND $2 IS NOT NULL"),
 						&args);
 }
 

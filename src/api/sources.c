@@ -88,6 +88,22 @@ check_absent(const RangeVar *relation, Oid schema)
 				 errhint("Use dbopt_attach_events() to attach an existing table.")));
 }
 
+/*
+ * The versions of an aggregate in order, which ordered handlers need.  Where
+ * the name is taken, the server makes one.
+ */
+static void
+create_aggregate_index(const RangeVar *relation, Oid schema)
+{
+	const char *name = "idx_events_aggregate_timeline";
+
+	dbopt_ddl("CREATE INDEX %s ON %s"
+			  " (aggregate_type, aggregate_id, aggregate_version, event_timestamp DESC)",
+			  OidIsValid(get_relname_relid(name, schema)) ? "" : name,
+			  quote_qualified_identifier(get_namespace_name(schema),
+										 relation->relname));
+}
+
 static Oid
 create_events(const char *name, bool mark_processed)
 {
@@ -104,6 +120,7 @@ create_events(const char *name, bool mark_processed)
 										 relation->relname),
 			  quote_qualified_identifier(UUID_SCHEMA, UUID_FUNCTION),
 			  mark_processed ? mark_columns : "");
+	create_aggregate_index(relation, schema);
 	relid = get_relname_relid(relation->relname, schema);
 	dbopt_ddl_end(&scope);
 

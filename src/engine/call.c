@@ -16,6 +16,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "engine/aggregate.h"
 #include "engine/call.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -100,6 +101,7 @@ dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID,
 										ObjectIdGetDatum(handler->function));
+	DbOptAggregateColumns columns;
 	char	   *problem;
 
 	call->handler = handler;
@@ -109,6 +111,9 @@ dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 		ReleaseSysCache(tuple);
 	if (problem == NULL)
 		problem = rights_problem(handler, log);
+	if (problem == NULL && handler->ordered)
+		problem = unconstify(char *,
+							 dbopt_aggregate_columns_find(log->root, &columns));
 	if (problem != NULL)
 		return problem;
 	call->scratch = AllocSetContextCreate(CurrentMemoryContext,

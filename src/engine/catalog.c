@@ -38,6 +38,7 @@ static const char *const table_names[DBOPT_TABLES] = {
 	[DBOPT_CHUNK] = "dbopt_chunk",
 	[DBOPT_RETRY_QUEUE] = "dbopt_retry_queue",
 	[DBOPT_DEAD_LETTER] = "dbopt_dead_letter",
+	[DBOPT_ORDERED] = "dbopt_ordered",
 };
 
 /* What this backend knows; all zero: nothing. */
@@ -47,6 +48,8 @@ static struct
 	Oid			tables[DBOPT_TABLES];
 	Oid			indexes[DBOPT_TABLES];
 	Oid			retry_due_index;
+	Oid			ordered_aggregate_index;
+	Oid			cursor_identity_index;
 	Oid			cursor_sequence;
 	Oid			stamp;
 }			known;
@@ -132,26 +135,42 @@ dbopt_table_index_oid(DbOptTable table)
 	return known.indexes[table];
 }
 
-Oid
-dbopt_retry_due_index_oid(void)
+/* A relation of ours by its name, which is looked up once. */
+static Oid
+named_oid(Oid *known_oid, const char *name)
 {
 	Oid			schema = dbopt_schema_oid();
 
-	if (!OidIsValid(known.retry_due_index) && OidIsValid(schema))
-		known.retry_due_index = get_relname_relid("dbopt_retry_queue_due",
-												  schema);
-	return known.retry_due_index;
+	if (!OidIsValid(*known_oid) && OidIsValid(schema))
+		*known_oid = get_relname_relid(name, schema);
+	return *known_oid;
+}
+
+Oid
+dbopt_retry_due_index_oid(void)
+{
+	return named_oid(&known.retry_due_index, "dbopt_retry_queue_due");
+}
+
+Oid
+dbopt_ordered_aggregate_index_oid(void)
+{
+	return named_oid(&known.ordered_aggregate_index,
+					 "dbopt_ordered_aggregate");
+}
+
+/* (source_id, handler_id, event_type) */
+Oid
+dbopt_cursor_identity_index_oid(void)
+{
+	return named_oid(&known.cursor_identity_index,
+					 "dbopt_cursor_source_id_handler_id_event_type_key");
 }
 
 Oid
 dbopt_cursor_sequence_oid(void)
 {
-	Oid			schema = dbopt_schema_oid();
-
-	if (!OidIsValid(known.cursor_sequence) && OidIsValid(schema))
-		known.cursor_sequence = get_relname_relid("dbopt_cursor_cursor_id_seq",
-												  schema);
-	return known.cursor_sequence;
+	return named_oid(&known.cursor_sequence, "dbopt_cursor_cursor_id_seq");
 }
 
 Oid

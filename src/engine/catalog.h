@@ -26,6 +26,7 @@ typedef enum DbOptTable
 	DBOPT_CHUNK,
 	DBOPT_RETRY_QUEUE,
 	DBOPT_DEAD_LETTER,
+	DBOPT_ORDERED,
 	DBOPT_TABLES				/* how many */
 } DbOptTable;
 
@@ -175,11 +176,24 @@ enum
 	Natts_dead = 9
 };
 
+enum
+{
+	Anum_ordered_handler_id = 1,
+	Anum_ordered_log_position,
+	Anum_ordered_event_key,
+	Anum_ordered_aggregate_type,
+	Anum_ordered_aggregate_id,
+	Anum_ordered_version,
+	Natts_ordered = 6
+};
+
 /* InvalidOid when the extension is not installed in this database. */
 extern Oid	dbopt_schema_oid(void);
 extern Oid	dbopt_table_oid(DbOptTable table);
 extern Oid	dbopt_table_index_oid(DbOptTable table);	/* its primary key */
 extern Oid	dbopt_retry_due_index_oid(void);
+extern Oid	dbopt_ordered_aggregate_index_oid(void);
+extern Oid	dbopt_cursor_identity_index_oid(void);
 extern Oid	dbopt_cursor_sequence_oid(void);
 extern Oid	dbopt_stamp_oid(void);
 

@@ -81,6 +81,35 @@ dbopt_cursor_load(int32 cursor_id)
 	return cursor;
 }
 
+int32
+dbopt_cursor_find(int32 source_id, int32 handler_id, const char *event_type,
+				  Snapshot snapshot)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CURSOR, AccessShareLock);
+	int32		cursor_id = 0;
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	ScanKeyInit(&keys[0], Anum_cursor_source_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(source_id));
+	ScanKeyInit(&keys[1], Anum_cursor_handler_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(handler_id));
+	ScanKeyInit(&keys[2], Anum_cursor_event_type, BTEqualStrategyNumber,
+				F_TEXTEQ, CStringGetTextDatum(event_type));
+	scan = systable_beginscan(rel, dbopt_cursor_identity_index_oid(), true,
+							  snapshot, lengthof(keys), keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		cursor_id = DatumGetInt32(heap_getattr(tuple, Anum_cursor_id,
+											   RelationGetDescr(rel),
+											   &isnull));
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return cursor_id;
+}
+
 Datum
 dbopt_place_key(const DbOptLog *log, const DbOptPlace *place, bool *isnull)
 {

@@ -54,6 +54,10 @@ extern int	dbopt_cursors_discover(const DbOptConfig *config,
 extern List *dbopt_cursors_load(void);
 extern DbOptCursor *dbopt_cursor_load(int32 cursor_id);
 
+/* The cursor's id; 0: there is none. */
+extern int32 dbopt_cursor_find(int32 source_id, int32 handler_id,
+							   const char *event_type, Snapshot snapshot);
+
 /*
  * Makes the caller the only one to move the cursor until its transaction ends.
  * To be taken after the events table's lock and before the snapshot that the

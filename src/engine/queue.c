@@ -73,10 +73,16 @@ retry_form(TupleDesc desc, int32 handler_id, const DbOptFailed *failed,
 		TimestampTzGetDatum(failed->first_failed_at ?
 							failed->first_failed_at : now);
 	values[Anum_retry_failed_at - 1] = TimestampTzGetDatum(now);
-	values[Anum_retry_error_code - 1] =
-		CStringGetTextDatum(failed->failure.sqlstate);
-	values[Anum_retry_error_message - 1] =
-		message_datum(failed->failure.message);
+	if (failed->failure.message == NULL)
+		nulls[Anum_retry_error_code - 1] =
+			nulls[Anum_retry_error_message - 1] = true;
+	else
+	{
+		values[Anum_retry_error_code - 1] =
+			CStringGetTextDatum(failed->failure.sqlstate);
+		values[Anum_retry_error_message - 1] =
+			message_datum(failed->failure.message);
+	}
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -141,6 +147,113 @@ dbopt_queue_put(DbOptQueue *queue, int32 handler_id,
 	heap_freetuple(tuple);
 }
 
+static void
+set_retry_at(DbOptQueue *queue, HeapTuple tuple, TimestampTz retry_at)
+{
+	int			column = Anum_retry_next_retry_at;
+	Datum		value = TimestampTzGetDatum(retry_at);
+	bool		isnull = false;
+	HeapTuple	changed = heap_modify_tuple_by_cols(tuple,
+													RelationGetDescr(queue->retries),
+													1, &column, &value,
+													&isnull);
+
+	CatalogTupleUpdateWithInfo(queue->retries, &tuple->t_self, changed,
+							   queue->retry_indexes);
+	heap_freetuple(changed);
+}
+
+void
+dbopt_queue_postpone(DbOptQueue *queue, const DbOptFailed *failed,
+					 TimestampTz retry_at)
+{
+	TupleTableSlot *slot = table_slot_create(queue->retries, NULL);
+	ItemPointerData tid = failed->tid;
+
+	Assert(failed->queued);
+	if (!table_tuple_fetch_row_version(queue->retries, &tid, SnapshotAny,
+									   slot))
+		elog(ERROR, "a claimed retry has gone");
+	set_retry_at(queue, ExecFetchSlotHeapTuple(slot, false, NULL), retry_at);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* The scan for one event. */
+static SysScanDesc
+event_scan_begin(Relation rel, Snapshot snapshot, int32 handler_id,
+				 int64 position, const char *key)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], Anum_retry_handler_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(handler_id));
+	ScanKeyInit(&keys[1], Anum_retry_log_position, BTEqualStrategyNumber,
+				F_INT8EQ, Int64GetDatum(position));
+	ScanKeyInit(&keys[2], Anum_retry_event_key, BTEqualStrategyNumber,
+				F_TEXTEQ, CStringGetTextDatum(key));
+	return systable_beginscan(rel, dbopt_table_index_oid(DBOPT_RETRY_QUEUE),
+							  true, snapshot, lengthof(keys), keys);
+}
+
+bool
+dbopt_queue_has(int32 handler_id, int64 position, const char *key,
+				Snapshot snapshot)
+{
+	Relation	rel = dbopt_table_open(DBOPT_RETRY_QUEUE, AccessShareLock);
+	SysScanDesc scan = event_scan_begin(rel, snapshot, handler_id, position,
+										key);
+	bool		found = HeapTupleIsValid(systable_getnext(scan));
+
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return found;
+}
+
+static DbOptReleased
+release_tuple(DbOptQueue *queue, Snapshot snapshot, HeapTuple tuple,
+			  bool untried, TimestampTz now)
+{
+	TupleDesc	desc = RelationGetDescr(queue->retries);
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	bool		isnull;
+	TimestampTz at;
+	bool		tried;
+
+	at = DatumGetTimestampTz(heap_getattr(tuple, Anum_retry_next_retry_at,
+										  desc, &isnull));
+	tried = DatumGetInt32(heap_getattr(tuple, Anum_retry_attempts, desc,
+									   &isnull)) > 0;
+	if (at <= now)
+		return DBOPT_RELEASED_DUE;
+	if (at != DT_NOEND && (tried || !untried))
+		return DBOPT_RELEASED_LATER;
+	slot = table_slot_create(queue->retries, NULL);
+	if (table_tuple_lock(queue->retries, &tuple->t_self, snapshot, slot,
+						 GetCurrentCommandId(false), LockTupleExclusive,
+						 LockWaitSkip, 0, &failure) == TM_Ok)
+		set_retry_at(queue, tuple, now);
+	ExecDropSingleTupleTableSlot(slot);
+	return DBOPT_RELEASED_DUE;
+}
+
+DbOptReleased
+dbopt_queue_release(DbOptQueue *queue, int32 handler_id, int64 position,
+					const char *key, bool untried, TimestampTz now)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = event_scan_begin(queue->retries, snapshot, handler_id,
+										position, key);
+	HeapTuple	tuple = systable_getnext(scan);
+	DbOptReleased released = DBOPT_RELEASED_NONE;
+
+	if (HeapTupleIsValid(tuple))
+		released = release_tuple(queue, snapshot, tuple, untried, now);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return released;
+}
+
 static DbOptFailed *
 failed_from_tuple(HeapTuple tuple, TupleDesc desc)
 {
@@ -153,8 +266,10 @@ failed_from_tuple(HeapTuple tuple, TupleDesc desc)
 	failed->key = TextDatumGetCString(values[Anum_retry_event_key - 1]);
 	failed->event_type = TextDatumGetCString(values[Anum_retry_event_type - 1]);
 	failed->attempts = DatumGetInt32(values[Anum_retry_attempts - 1]);
-	failed->first_failed_at =
-		DatumGetTimestampTz(values[Anum_retry_first_failed_at - 1]);
+	failed->untried = nulls[Anum_retry_error_code - 1];
+	if (!failed->untried)
+		failed->first_failed_at =
+			DatumGetTimestampTz(values[Anum_retry_first_failed_at - 1]);
 	failed->retry_at =
 		DatumGetTimestampTz(values[Anum_retry_next_retry_at - 1]);
 	failed->queued = true;

@@ -12,7 +12,10 @@
 #include "engine/log.h"
 #include "storage/itemptr.h"
 
-/* An event that has failed.  Keys are text, as in our tables. */
+/*
+ * An event that has failed, or is held back before its first attempt.  Keys
+ * are text, as in our tables.
+ */
 typedef struct DbOptFailed
 {
 	int64		position;
@@ -21,7 +24,9 @@ typedef struct DbOptFailed
 	int			attempts;		/* so far */
 	TimestampTz first_failed_at;	/* 0: now */
 	TimestampTz retry_at;		/* 0: a dead letter */
-	DbOptFailure failure;		/* the last one */
+	DbOptFailure failure;		/* the last one; without a message: there was
+								 * none */
+	bool		untried;		/* queued before its first attempt */
 	bool		queued;			/* it has a row in the retry queue: tid */
 	ItemPointerData tid;
 } DbOptFailed;
@@ -42,6 +47,10 @@ extern void dbopt_queue_close(DbOptQueue *queue);
 extern void dbopt_queue_put(DbOptQueue *queue, int32 handler_id,
 							const DbOptFailed *failed, TimestampTz now);
 
+/* Changes when a queued event is due, and nothing else. */
+extern void dbopt_queue_postpone(DbOptQueue *queue, const DbOptFailed *failed,
+								 TimestampTz retry_at);
+
 /* A queued event is done with. */
 extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
 
@@ -52,6 +61,27 @@ extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
  */
 extern List *dbopt_queue_claim(DbOptQueue *queue, int32 handler_id,
 							   TimestampTz since, TimestampTz now, int limit);
+
+/* What has become of an event that was held back. */
+typedef enum DbOptReleased
+{
+	DBOPT_RELEASED_NONE,		/* it is not in the queue */
+	DBOPT_RELEASED_DUE,			/* it is due now, or was already */
+	DBOPT_RELEASED_LATER		/* it keeps its time */
+} DbOptReleased;
+
+/*
+ * Makes a queued event due at "now", if it has no time of its own: without
+ * one are those that are held back without end and, with untried, all before
+ * their first attempt.  One that another session has claimed is due.
+ */
+extern DbOptReleased dbopt_queue_release(DbOptQueue *queue, int32 handler_id,
+										 int64 position, const char *key,
+										 bool untried, TimestampTz now);
+
+/* Does the snapshot see the event in the queue? */
+extern bool dbopt_queue_has(int32 handler_id, int64 position,
+							const char *key, Snapshot snapshot);
 
 /* The time of the first retry behind "after"; PG_INT64_MAX: there is none. */
 extern TimestampTz dbopt_queue_next(int32 handler_id, TimestampTz after);

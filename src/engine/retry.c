@@ -16,6 +16,7 @@
 
 #include "engine/catalog.h"
 #include "engine/mark.h"
+#include "engine/ordered.h"
 #include "engine/retry.h"
 #include "state/stats.h"
 #include "utils/memutils.h"
@@ -80,25 +81,102 @@ settle_failure(Batch *batch, DbOptFailed *failed)
 		dbopt_mark_failed(batch->log, failed);
 }
 
+/*
+ * Runs a retry whose row is there; false: it has failed again.  One that was
+ * held back before its first attempt is no retry.
+ */
+static bool
+retry_row(Batch *batch, DbOptFailed *failed, Datum row)
+{
+	bool		is_retry = !failed->untried;
+
+	if (batch->commit_failure != NULL)
+	{
+		failed->failure = *batch->commit_failure;
+		dbopt_delivery_failed(batch->delivery, &failed->failure);
+		batch->delivery->tally.counters.retries += is_retry ? 1 : 0;
+	}
+	else if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1,
+								is_retry, &failed->failure))
+	{
+		settle_success(batch, failed);
+		return true;
+	}
+	settle_failure(batch, failed);
+	return false;
+}
+
 static void
 retry_event(Batch *batch, DbOptFailed *failed)
 {
 	Datum		row;
 
-	if (!fetch_row(batch, failed, &row))
-		dbopt_queue_remove(&batch->queue, failed);
-	else if (batch->commit_failure != NULL)
-	{
-		failed->failure = *batch->commit_failure;
-		dbopt_delivery_failed(batch->delivery, &failed->failure);
-		batch->delivery->tally.counters.retries++;
-		settle_failure(batch, failed);
-	}
-	else if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1, true,
-								&failed->failure))
-		settle_success(batch, failed);
+	if (fetch_row(batch, failed, &row))
+		(void) retry_row(batch, failed, row);
 	else
-		settle_failure(batch, failed);
+		dbopt_queue_remove(&batch->queue, failed);
+}
+
+/* May another event of the batch run, after so many? */
+static bool
+goes_on(Batch *batch, int count)
+{
+	batch->blocked = count > 0 && dbopt_delivery_is_blocked(batch->delivery);
+	return !batch->blocked;
+}
+
+/* Runs the retries of an ordered handler, those whose turn it is. */
+static void
+retry_in_order(Batch *batch, List *claimed)
+{
+	DbOptOrdered *ordered = dbopt_ordered_begin(batch->delivery, batch->log);
+	Datum	   *rows = palloc0(sizeof(Datum) * (list_length(claimed) + 1));
+	ListCell   *cell;
+	int			count = 0;
+	int			i;
+
+	foreach(cell, claimed)
+	{
+		i = foreach_current_index(cell);
+		(void) fetch_row(batch, lfirst(cell), &rows[i]);
+		dbopt_ordered_add(ordered, lfirst(cell), rows[i]);
+	}
+	dbopt_ordered_judge(ordered);
+	while (goes_on(batch, count++) && (i = dbopt_ordered_next(ordered)) >= 0)
+	{
+		DbOptFailed *failed = list_nth(claimed, i);
+
+		if (rows[i] == (Datum) 0)
+		{
+			dbopt_queue_remove(&batch->queue, failed);
+			dbopt_ordered_done(ordered, i);
+		}
+		else if (!dbopt_ordered_may_run(ordered, i))
+			continue;
+		else if (retry_row(batch, failed, rows[i]))
+			dbopt_ordered_done(ordered, i);
+		else
+			dbopt_ordered_failed(ordered, i, failed);
+	}
+	dbopt_ordered_settle(ordered, &batch->queue);
+}
+
+static void
+retry_claimed(Batch *batch, List *claimed)
+{
+	ListCell   *cell;
+
+	if (batch->delivery->handler->ordered && claimed != NIL)
+	{
+		retry_in_order(batch, claimed);
+		return;
+	}
+	foreach(cell, claimed)
+	{
+		if (!goes_on(batch, foreach_current_index(cell)))
+			break;
+		retry_event(batch, lfirst(cell));
+	}
 }
 
 /* Claims and runs, in the batch's transaction. */
@@ -108,7 +186,6 @@ batch_work(Batch *batch)
 	DbOptDelivery *delivery = batch->delivery;
 	const DbOptSource *source = delivery->handler->source;
 	List	   *claimed;
-	ListCell   *cell;
 
 	batch->log = dbopt_log_open(source->relid);
 	batch->log->unprocessed_only = source->mark_processed;
@@ -121,16 +198,7 @@ batch_work(Batch *batch)
 						  batch->since, batch->now, batch->limit);
 	batch->claimed = list_length(claimed);
 	batch->snapshot = dbopt_snapshot_new();
-	foreach(cell, claimed)
-	{
-		if (foreach_current_index(cell) > 0 &&
-			dbopt_delivery_is_blocked(delivery))
-		{
-			batch->blocked = true;
-			break;
-		}
-		retry_event(batch, lfirst(cell));
-	}
+	retry_claimed(batch, claimed);
 	UnregisterSnapshot(batch->snapshot);
 	dbopt_queue_close(&batch->queue);
 	dbopt_log_close(batch->log);

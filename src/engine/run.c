@@ -22,6 +22,7 @@
 #include "engine/catalog.h"
 #include "engine/chunk.h"
 #include "engine/mark.h"
+#include "engine/ordered.h"
 #include "engine/run.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -77,6 +78,7 @@ typedef struct Run
 	int			nmarks;			/* events that succeeded and are to be marked */
 	int			max_marks;
 	Datum	   *marks;
+	DbOptOrdered *ordered;		/* of an ordered handler's slice; NULL */
 } Run;
 
 static bool
@@ -202,6 +204,7 @@ note_failure(Run *run, const DbOptPlace *place, const DbOptFailure *failure)
 	failed->key = dbopt_log_key_to_text(run->log, place->key);
 	failed->event_type = run->cursor->event_type;
 	failed->attempts = 1;
+	failed->retry_at = DT_NOEND;	/* decided when it is written down */
 	failed->failure = *failure;
 	run->failed = lappend(run->failed, failed);
 }
@@ -268,11 +271,63 @@ run_singly(Run *run)
 		run->mode = RUN_BULK;
 }
 
+/* Reads a slice of an ordered handler and finds out what may run of it. */
+static void
+judge_slice(Run *run)
+{
+	const Slice *slice = &run->slice;
+
+	run->ordered = dbopt_ordered_begin(run->delivery, run->log);
+	for (int i = 0; i < slice->count; i++)
+	{
+		DbOptFailed *event = palloc0(sizeof(DbOptFailed));
+
+		event->position = slice->places[i].position;
+		event->key = dbopt_log_key_to_text(run->log, slice->places[i].key);
+		event->event_type = run->cursor->event_type;
+		dbopt_ordered_add(run->ordered, event, slice->rows[i]);
+	}
+	dbopt_ordered_judge(run->ordered);
+}
+
+/*
+ * Runs a slice of an ordered handler.  The chunk's bound moves by places in
+ * the log and the handler goes by versions, so the slice is settled as a
+ * whole: what may not run yet, or not when the breaker has opened, goes to the
+ * retry queue untried.
+ */
+static void
+run_in_order(Run *run)
+{
+	bool		commit_failed = run->commit_failed;
+	int			tried = 0;
+	int			i;
+
+	judge_slice(run);
+	while ((i = dbopt_ordered_next(run->ordered)) >= 0)
+	{
+		run->commit_failed = commit_failed && i == 0;
+		if (tried > 0 && dbopt_delivery_is_blocked(run->delivery))
+			dbopt_ordered_hold(run->ordered, i);
+		else if (dbopt_ordered_may_run(run->ordered, i))
+		{
+			tried++;
+			if (run_one(run, i))
+				dbopt_ordered_done(run->ordered, i);
+			else
+				dbopt_ordered_failed(run->ordered, i, llast(run->failed));
+		}
+	}
+	run->commit_failed = false;
+	slice_done(run, run->slice.count);
+}
+
 /* Has the step run what one transaction should? */
 static bool
 step_is_full(const Run *run)
 {
-	if (run->at_end || run->delivery->unreported == 0 || run->blocked)
+	if (run->at_end || run->delivery->unreported == 0 || run->blocked ||
+		run->ordered != NULL)
 		return true;
 	switch (run->mode)
 	{
@@ -294,6 +349,8 @@ run_events(Run *run)
 		slice_fetch(run, slice_limit(run));
 		if (run->slice.count == 0)
 			slice_done(run, 0);
+		else if (run->delivery->handler->ordered)
+			run_in_order(run);
 		else if (run->mode != RUN_BULK || run->slice.count == 1)
 			run_singly(run);
 		else if (!run_bulk(run))
@@ -315,7 +372,7 @@ step_settle(Run *run)
 	ListCell   *cell;
 
 	dbopt_mark_processed(run->log, run->marks, run->nmarks, 1);
-	if (run->failed != NIL)
+	if (run->failed != NIL || run->ordered != NULL)
 	{
 		dbopt_queue_open(&queue);
 		foreach(cell, run->failed)
@@ -326,6 +383,8 @@ step_settle(Run *run)
 			if (is_marking(run))
 				dbopt_mark_failed(run->log, failed);
 		}
+		if (run->ordered != NULL)
+			dbopt_ordered_settle(run->ordered, &queue);
 		dbopt_queue_close(&queue);
 	}
 	if (run->at_end)
@@ -372,6 +431,7 @@ step_begin(Run *run)
 	run->failed = NIL;
 	run->nmarks = run->max_marks = 0;
 	run->marks = NULL;
+	run->ordered = NULL;
 	dbopt_delivery_begin(run->delivery);
 	dbopt_exec_begin();
 }
@@ -424,7 +484,8 @@ dbopt_run_chunk(DbOptDelivery *delivery, const DbOptCursor *cursor, int64 seq)
 	run->slice_context = AllocSetContextCreate(delivery->context,
 											   "dbopt slice",
 											   ALLOCSET_DEFAULT_SIZES);
-	run->mode = dbopt_stats_failure_rate(delivery->slot) > RARE_FAILURES ?
+	run->mode = delivery->handler->ordered ||
+		dbopt_stats_failure_rate(delivery->slot) > RARE_FAILURES ?
 		RUN_SINGLE : RUN_BULK;
 	do
 	{

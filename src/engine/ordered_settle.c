@@ -1,0 +1,238 @@
+/*
+ * ordered_settle.c
+ *		The order of an aggregate's events: what becomes of them.
+ *
+ * Run by pool sessions, under the locks and with the snapshot that ordered.c
+ * has taken.  An event that may not run is written to dbopt_ordered and the
+ * retry queue.  When one is delivered or given up, those behind it become due;
+ * they are judged anew when they are claimed.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "engine/ordered.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/*
+ * An event behind one that has not been run is released by whoever runs that.
+ * It is looked at again after this long, since that one may never come: its
+ * row can be deleted, or become another handler's.
+ */
+#define LOOK_AGAIN_MS	10000
+
+/* Is this event in the retry queue when the transaction ends? */
+static bool
+is_waiting(const DbOptOrderedEvent *event)
+{
+	switch (event->state)
+	{
+		case DBOPT_ORDERED_OPEN:
+			return event->row != NULL;
+		case DBOPT_ORDERED_DONE:
+			return false;
+		case DBOPT_ORDERED_FAILED:
+			return event->event->retry_at != 0;
+		case DBOPT_ORDERED_HELD:
+			break;
+	}
+	return true;
+}
+
+static bool
+is_behind_version(const DbOptOrderedEvent *event, Datum version)
+{
+	return dbopt_version_compare(version, event->version) < 0;
+}
+
+/* Does a lower version of its aggregate wait to be tried? */
+static bool
+is_behind_waiting(const DbOptOrdered *ordered, const DbOptOrderedEvent *event)
+{
+	const DbOptAggregate *aggregate = event->aggregate;
+
+	if (aggregate->other != NULL &&
+		is_behind_version(event, aggregate->other->version))
+		return true;
+	for (int i = 0; i < ordered->count; i++)
+	{
+		const DbOptOrderedEvent *own = &ordered->events[i];
+
+		if (own->aggregate == aggregate && own != event && is_waiting(own) &&
+			is_behind_version(event, own->version))
+			return true;
+	}
+	return false;
+}
+
+bool
+dbopt_ordered_may_run(DbOptOrdered *ordered, int i)
+{
+	DbOptOrderedEvent *event = &ordered->events[i];
+
+	event->state = DBOPT_ORDERED_HELD;
+	return event->aggregate == NULL ||
+		(!event->behind_open && !is_behind_waiting(ordered, event));
+}
+
+void
+dbopt_ordered_hold(DbOptOrdered *ordered, int i)
+{
+	ordered->events[i].state = DBOPT_ORDERED_HELD;
+}
+
+void
+dbopt_ordered_done(DbOptOrdered *ordered, int i)
+{
+	ordered->events[i].state = DBOPT_ORDERED_DONE;
+}
+
+void
+dbopt_ordered_failed(DbOptOrdered *ordered, int i, DbOptFailed *failed)
+{
+	ordered->events[i].event = failed;
+	ordered->events[i].state = DBOPT_ORDERED_FAILED;
+}
+
+static void
+write_row(DbOptOrdered *ordered, const DbOptOrderedEvent *event)
+{
+	DbOptOrderedRow row = {0};
+
+	if (event->aggregate == NULL || event->row != NULL)
+		return;
+	row.handler_id = ordered->delivery->handler->handler_id;
+	row.position = event->event->position;
+	row.key = event->event->key;
+	row.aggregate_type = event->aggregate->type;
+	row.aggregate_id = event->aggregate->id;
+	row.version = event->version;
+	dbopt_ordered_row_insert(ordered->rel, &row);
+}
+
+/* When an event that is held back is to be looked at again. */
+static TimestampTz
+held_until(const DbOptOrdered *ordered, const DbOptOrderedEvent *event,
+		   TimestampTz now)
+{
+	if (event->aggregate == NULL)
+		return now;
+	if (is_behind_waiting(ordered, event))
+		return DT_NOEND;
+	return event->behind_open ?
+		TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS) : now;
+}
+
+static void
+note_due(DbOptOrdered *ordered, TimestampTz at)
+{
+	DbOptDelivery *delivery = ordered->delivery;
+
+	delivery->first_retry_at = Min(delivery->first_retry_at, at);
+}
+
+static void
+settle_held(DbOptOrdered *ordered, DbOptQueue *queue,
+			DbOptOrderedEvent *event, TimestampTz now)
+{
+	event->event->retry_at = held_until(ordered, event, now);
+	if (event->event->queued)
+		dbopt_queue_postpone(queue, event->event, event->event->retry_at);
+	else
+		dbopt_queue_put(queue, ordered->delivery->handler->handler_id,
+						event->event, now);
+	write_row(ordered, event);
+	note_due(ordered, event->event->retry_at);
+}
+
+static void
+settle_event(DbOptOrdered *ordered, DbOptQueue *queue,
+			 DbOptOrderedEvent *event, TimestampTz now)
+{
+	if (event->state == DBOPT_ORDERED_OPEN)
+		return;
+	if (event->state == DBOPT_ORDERED_HELD)
+		settle_held(ordered, queue, event, now);
+	else if (is_waiting(event))
+		write_row(ordered, event);
+	else if (event->aggregate != NULL)
+	{
+		if (event->row != NULL)
+			dbopt_ordered_row_delete(ordered->rel, &event->row->tid);
+		event->aggregate->moved = true;
+	}
+}
+
+/* Is one of the transaction's own events in front of this row? */
+static bool
+is_behind_own(const DbOptOrdered *ordered, const DbOptAggregate *aggregate,
+			  const DbOptOrderedRow *row)
+{
+	for (int i = 0; i < ordered->count; i++)
+	{
+		const DbOptOrderedEvent *own = &ordered->events[i];
+
+		if (own->aggregate == aggregate && is_waiting(own) &&
+			dbopt_version_compare(own->version, row->version) < 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Makes the lowest others of an aggregate due, as many as a session runs at
+ * once, up to one that has a time of its own.  Where nothing has moved, this
+ * only sees to it that the lowest has some time.
+ */
+static void
+release_others(DbOptOrdered *ordered, DbOptQueue *queue,
+			   const DbOptAggregate *aggregate, TimestampTz now)
+{
+	int32		handler_id = ordered->delivery->handler->handler_id;
+	int			limit = aggregate->events +
+	(aggregate->moved ? DBOPT_SINGLE_BATCH : 1);
+	List	   *rows = dbopt_ordered_rows_lowest(handler_id, aggregate->type,
+												 aggregate->id,
+												 ordered->snapshot, limit);
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		DbOptOrderedRow *row = lfirst(cell);
+		DbOptReleased released;
+
+		if (dbopt_ordered_is_own(ordered, row->position, row->key))
+			continue;
+		if (is_behind_own(ordered, aggregate, row))
+			return;
+		released = dbopt_queue_release(queue, handler_id, row->position,
+									   row->key, aggregate->moved, now);
+		if (released == DBOPT_RELEASED_LATER)
+			return;
+		if (released == DBOPT_RELEASED_NONE)
+			dbopt_ordered_row_delete(ordered->rel, &row->tid);
+		else
+			note_due(ordered, now);
+		if (released == DBOPT_RELEASED_DUE && !aggregate->moved)
+			return;
+	}
+}
+
+void
+dbopt_ordered_settle(DbOptOrdered *ordered, DbOptQueue *queue)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+
+	for (int i = 0; i < ordered->count; i++)
+		settle_event(ordered, queue, &ordered->events[ordered->order[i]], now);
+	foreach(cell, ordered->aggregates)
+	{
+		DbOptAggregate *aggregate = lfirst(cell);
+
+		if (aggregate->other != NULL)
+			release_others(ordered, queue, aggregate, now);
+	}
+	UnregisterSnapshot(ordered->snapshot);
+	table_close(ordered->rel, NoLock);
+}
