@@ -106,7 +106,7 @@ refresh_handler(HandlerRow *handler)
 		handler->function_name = dbopt_function_signature(handler->function);
 	}
 	if (role == NULL)
-		reason = psprintf("the role \"%s\" was dropped: register the handler with replace => true",
+		reason = psprintf("the role \"%s\" is missing: register the handler with replace => true",
 						  handler->role_name);
 	else
 		handler->role_name = role;

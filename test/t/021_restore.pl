@@ -55,6 +55,9 @@ command_fails(
 	[ 'pg_restore', '-d', $copy->connstr('app'), $dump ],
 	'restored, but for the rights of a role that is missing');
 
+# One statement of the archive grants to both roles, and has failed.
+$copy->safe_psql('app', 'GRANT SELECT ON log TO worker');
+
 my ($status, $out, $err) = $copy->psql('app',
 	"SELECT dbopt_register_handler('x', '*', 'on_log(log)')");
 like($err, qr/this database was restored or copied/,
