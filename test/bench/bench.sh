@@ -1,0 +1,452 @@
+#!/bin/bash
+# Measures dbopt in a throw-away server with real commits, and prints a table.
+#
+# usage: bench.sh [PART]...    (default: all, or what BENCH names)
+#
+# The parts are the names of the functions lines_... below.  ROUNDS (5) is how
+# often each is measured; the table shows medians.  Every figure stands beside
+# a reference measured in the same round.  Ends with status 1 if a part failed,
+# whose figures are n/a; a goal that is missed is no failure.
+set -uo pipefail
+
+# shellcheck source=test/tools/server.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../tools/server.sh"
+
+rounds=${ROUNDS:-5}
+failures=0
+all_parts=(throughput marked failing latency types inserts pinned behind idle memory)
+read -r -a parts <<<"${*:-${BENCH:-${all_parts[*]}}}"
+
+# ---- tools ---------------------------------------------------------------
+
+# sql STATEMENT...: each in a transaction of its own; prints bare values.
+sql() {
+	local statement args=()
+
+	for statement in "$@"; do
+		args+=(-c "$statement")
+	done
+	psql -X -q -A -t -F ' ' -v ON_ERROR_STOP=1 -d bench "${args[@]}" 2>>"$logs/psql.log"
+}
+
+# record KEY REFERENCE VALUE: one round's result.
+record() {
+	printf '%s|%s|%s\n' "$1" "$2" "$3" >>"$work/results"
+}
+
+divide() {
+	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.6f\n", a / b }'
+}
+
+# deliver HANDLER TABLE EVENTS SESSIONS [CHUNK [ROLE]]: events a second.
+deliver() {
+	sql "CALL bench.deliver('bench.$1(bench.$2)', 'bench.$2', $3, $4, ${5:-NULL}, '${6:-bench}')"
+}
+
+# fill TABLE EVENTS: anew, after a checkpoint, so that none has to come while
+# something is measured.
+fill() {
+	sql "TRUNCATE bench.$1" CHECKPOINT "SELECT bench.fill('bench.$1', $2)"
+}
+
+# The processes of the server whose title has a pattern in it.
+server_pids() {
+	local pid
+
+	for pid in $(ps -o pid= --ppid "$(head -n 1 "$work/data/postmaster.pid")"); do
+		! tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q "$1" || echo "$pid"
+	done
+}
+
+# ---- throughput ----------------------------------------------------------
+
+lines_throughput() {
+	cat <<-'END'
+		throughput_1|plain log, 1 session, to SELECT count(handler(e))|events/s|ratio >= 0.6
+		throughput_2|plain log, 2 sessions|events/s|
+		throughput_4|plain log, 4 sessions|events/s|
+	END
+}
+
+setup_throughput() {
+	sql "SELECT bench.fill('bench.log', 200000)"
+}
+
+round_throughput() {
+	local reference value sessions
+
+	reference=$(sql "CALL bench.run('SELECT count(bench.noop(e)) FROM bench.log e', 200000)") || return
+	for sessions in 1 2 4; do
+		value=$(deliver noop log 200000 $sessions) || return
+		record throughput_$sessions "$reference" "$value"
+	done
+}
+
+lines_marked() {
+	echo 'marked|mark_processed, 1 session, to UPDATE ... SET processed|events/s|ratio >= 0.8'
+}
+
+round_marked() {
+	local reference value update
+
+	update='UPDATE bench.marked SET processed = true, processed_at = clock_timestamp(), retry_count = 0,
+		error_message = NULL WHERE NOT processed'
+	fill marked 200000 || return
+	reference=$(sql "CALL bench.run('$update', 200000)") || return
+	fill marked 200000 || return
+	value=$(deliver noop marked 200000 1) || return
+	record marked "$reference" "$value"
+}
+
+lines_failing() {
+	echo 'failing|every event fails once, 1 session, to no failure|events/s|value >= 50000'
+}
+
+setup_failing() {
+	sql "SELECT bench.fill('bench.failing', 100000)"
+}
+
+round_failing() {
+	local reference value failed
+
+	reference=$(deliver noop failing 100000 1) || return
+	sql 'ALTER SEQUENCE bench.failed RESTART' \
+		"CALL bench.register('failing', 'bench.fail_once(bench.failing)', 'bench.failing', 1, policy => 'bench')" || return
+	value=$(sql "CALL bench.go('failing', 100000)") || return
+	failed=$(sql "SELECT failures FROM dbopt_retry_stats() WHERE handler = 'failing'")
+	sql "CALL bench.unregister('failing')" || return
+	[ "$failed" -ge 99000 ] || { echo "only $failed events failed" >>"$logs/psql.log"; return 1; }
+	record failing "$reference" "$value"
+}
+
+# ---- latency -------------------------------------------------------------
+
+# latency TABLE TYPES: at 100 inserts a second for 10 s; p50, p95, p99, and p50
+# from the commit record on.
+latency() {
+	sql 'CALL bench.forget_latency()' "CALL bench.write('bench.$1', 1000, $2)" "CALL bench.latency('bench.$1')"
+}
+
+# The same of a client that is told by NOTIFY.
+notified_latency() {
+	local listener
+
+	{
+		coproc perl "$tree/test/bench/listen.pl" 2>>"$logs/psql.log"
+	} 2>/dev/null
+	listener=$COPROC_PID
+	read -r -t 10 -u "${COPROC[0]}" || return
+	latency notified 1
+	kill "$listener" 2>/dev/null
+	wait "$listener" 2>/dev/null
+	true
+}
+
+# record_latency PREFIX REFERENCES VALUES: the four quantiles of each.
+record_latency() {
+	local references values names=(p50 p95 p99 flush) i
+
+	read -r -a references <<<"$2"
+	read -r -a values <<<"$3"
+	[ ${#references[@]} = 4 ] && [ ${#values[@]} = 4 ] || return
+	for i in 0 1 2 3; do
+		record "$1_${names[i]}" "${references[i]}" "${values[i]}"
+	done
+}
+
+# start_noting TABLE TYPES: registers the handler and warms it up.
+start_noting() {
+	sql "SELECT dbopt_register_handler('$1', '*', 'bench.note(bench.$1)', 'bench.$1', start_from => 'now', run_as => 'bench')" \
+		"SELECT bench.fill('bench.$1', $2, $2)" "SELECT dbopt_drain('1 min')" | grep -qx t
+}
+
+lines_latency() {
+	cat <<-'END'
+		latency_p50|end of COMMIT to handler, p50, to LISTEN/NOTIFY client|ms|value <= 0.5
+		latency_p95|p95|ms|
+		latency_p99|p99|ms|value <= 2
+		latency_flush|p50 from the commit record, which is flushed then|ms|
+	END
+}
+
+setup_latency() {
+	start_noting latency 1
+}
+
+round_latency() {
+	local references values
+
+	references=$(notified_latency) || return
+	values=$(latency latency 1) || return
+	record_latency latency "$references" "$values"
+}
+
+lines_types() {
+	cat <<-'END'
+		types_p50|1,000 event types, handler for *: p50, to LISTEN/NOTIFY|ms|value <= 0.5
+		types_p95|p95|ms|
+		types_p99|p99|ms|value <= 2
+	END
+}
+
+setup_types() {
+	start_noting types 1000
+}
+
+round_types() {
+	local references values
+
+	references=$(notified_latency) || return
+	values=$(latency types 1000) || return
+	record_latency types "$references" "$values"
+}
+
+# ---- inserts -------------------------------------------------------------
+
+lines_inserts() {
+	cat <<-'END'
+		insert_async|insert, only a primary key, synchronous_commit off|us|ratio <= 1.10
+		insert_usual_async|insert, the usual 7 indexes, synchronous_commit off|us|ratio <= 1.10
+		insert_usual|insert, the usual 7 indexes|us|ratio <= 1.10
+		insert_handler|insert, the usual 7 indexes, a handler at work|us|
+	END
+}
+
+setup_inserts() {
+	local table
+
+	for table in inserts inserts_plain marked marked_plain; do
+		cat >"$work/$table.sql" <<-SQL
+			INSERT INTO bench.$table (event_type, aggregate_type, aggregate_id, data, user_id, organization_id, correlation_id)
+			VALUES ('THING.CHANGED', 'thing', '00000000-0000-4000-8000-000000000001', '{"n": 1, "state": "changed"}',
+				'00000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-000000000003', 'c');
+		SQL
+	done
+	sql "SELECT bench.fill('bench.marked_plain', 50000)"
+	fill marked 50000
+}
+
+# insert_time TABLE SETTING: microseconds of one insert by one client.
+insert_time() {
+	local rate
+
+	rate=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -T 4 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
+		sed -n 's/^tps = \([0-9.]*\).*/\1/p')
+	[ -n "$rate" ] && divide 1000000 "$rate"
+}
+
+# record_inserts KEY REFERENCE-TABLE TABLE SETTING
+record_inserts() {
+	local reference value
+
+	reference=$(insert_time "$2" "$4") && value=$(insert_time "$3" "$4") && record "$1" "$reference" "$value"
+}
+
+round_inserts() {
+	record_inserts insert_async inserts_plain inserts off &&
+		record_inserts insert_usual_async marked_plain marked off &&
+		record_inserts insert_usual marked_plain marked on || return
+	sql "SELECT dbopt_register_handler('inserts', '*', 'bench.noop(bench.marked)', 'bench.marked', run_as => 'bench')" \
+		"SELECT dbopt_drain('1 min')" >/dev/null
+	record_inserts insert_handler marked_plain marked on
+	sql "CALL bench.unregister('inserts')"
+}
+
+# ---- a held horizon, a long history --------------------------------------
+
+lines_pinned() {
+	cat <<-'END'
+		pinned_single|horizon pinned, 100,000 hand-outs with chunk_size 1, to not pinned|events/s|ratio >= 0.95
+		pinned_after|plain log after that, horizon still pinned|events/s|ratio >= 0.95
+	END
+}
+
+# pinned_rates: 100,000 events one by one, then 200,000 with the usual chunks.
+pinned_rates() {
+	fill pinned 100000 &&
+		sql "CALL bench.register('pinned', 'bench.noop(bench.pinned)', 'bench.pinned', 1, 1, 'bench_async')" \
+			"CALL bench.go('pinned', 100000)" \
+			"SELECT dbopt_pause_handler('pinned')" \
+			"SELECT dbopt_register_handler('pinned', '*', 'bench.noop(bench.pinned)', 'bench.pinned', max_concurrency => 1,
+				run_as => 'bench_async', replace => true)" \
+			"SELECT bench.fill('bench.pinned', 200000)" \
+			"CALL bench.go('pinned', 200000)" \
+			"CALL bench.unregister('pinned')" | tr '\n' ' '
+}
+
+vacuum_queue() {
+	sql 'VACUUM dbopt_cursor_version' 'VACUUM dbopt_chunk' 'VACUUM dbopt_retry_queue'
+}
+
+round_pinned() {
+	local free pinned
+
+	vacuum_queue
+	free=$(pinned_rates) || return
+	vacuum_queue
+	sql "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'pin'" >/dev/null || return
+	pinned=$(pinned_rates)
+	sql "ROLLBACK PREPARED 'pin'"
+	read -r -a free <<<"$free"
+	read -r -a pinned <<<"$pinned"
+	[ ${#free[@]} = 2 ] && [ ${#pinned[@]} = 2 ] || return
+	record pinned_single "${free[0]}" "${pinned[0]}"
+	record pinned_after "${free[1]}" "${pinned[1]}"
+}
+
+lines_behind() {
+	echo 'behind|1,000,000 delivered events behind the cursor, to none|events/s|ratio >= 0.95'
+}
+
+setup_behind() {
+	sql "SELECT bench.fill('bench.million', 1000000)" \
+		"CALL bench.register('million', 'bench.noop(bench.million)', 'bench.million', 1)" \
+		"CALL bench.go('million', 1000000)"
+}
+
+round_behind() {
+	local reference value
+
+	fill short 200000 || return
+	reference=$(deliver noop short 200000 1) || return
+	sql "SELECT dbopt_pause_handler('million')" "SELECT bench.fill('bench.million', 200000)" || return
+	value=$(sql "CALL bench.go('million', 200000)") || return
+	record behind "$reference" "$value"
+}
+
+# ---- at rest -------------------------------------------------------------
+
+lines_idle() {
+	cat <<-'END'
+		idle_transactions|idle for 10 s: transactions in the database|count|value <= 0
+		idle_switches|context switches of our processes, to the server's own|count|value <= 10
+	END
+}
+
+# A handler that has delivered something, and nothing else about.
+setup_idle() {
+	sql 'ALTER SYSTEM SET autovacuum = off' 'SELECT pg_reload_conf()' &&
+		sql "SELECT dbopt_register_handler('idle', '*', 'bench.noop(bench.short)', 'bench.short', start_from => 'now', run_as => 'bench')" \
+			"SELECT bench.fill('bench.short', 1)" "SELECT dbopt_drain('1 min')"
+}
+
+transactions() {
+	psql -X -A -t -d postgres -c "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'bench'"
+}
+
+# switches PATTERN: context switches so far of the processes found by it.
+switches() {
+	local pid
+
+	for pid in $(server_pids "$1"); do
+		sed -n 's/.*voluntary_ctxt_switches:[^0-9]*//p' "/proc/$pid/status"
+	done | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+own='checkpointer\|background writer\|walwriter\|logical replication launcher'
+
+round_idle() {
+	local transactions own_switches our_switches
+
+	sleep 3
+	[ "$(server_pids dbopt | wc -l)" -ge 3 ] || return
+	transactions=$(transactions) own_switches=$(switches "$own") our_switches=$(switches dbopt)
+	sleep 10
+	record idle_transactions '' $(($(transactions) - transactions))
+	record idle_switches $(($(switches "$own") - own_switches)) $(($(switches dbopt) - our_switches))
+}
+
+lines_memory() {
+	cat <<-'END'
+		memory_session|resident memory, not shared: a warm session, to a backend|MB|
+		memory_scheduler|the scheduler, to the logical replication launcher|MB|
+		memory_launcher|the launcher, to the logical replication launcher|MB|
+	END
+}
+
+# What runs on 200,000 events in one session; a backend that does the same is
+# the reference.
+setup_memory() {
+	fill short 200000
+}
+
+# memory PID: private resident memory in MB, libraries included.
+memory() {
+	awk '/^Rss(Anon|File):/ { sum += $2 } END { printf "%.3f\n", sum / 1024 }' "/proc/$1/status"
+}
+
+round_memory() {
+	local backend own
+
+	deliver noop short 200000 1 >/dev/null || return
+	coproc psql -X -q -A -t -d bench 2>>"$logs/psql.log"
+	echo 'SELECT count(bench.noop(e)) FROM bench.short e; SELECT pg_backend_pid();' >&"${COPROC[1]}"
+	read -r -u "${COPROC[0]}" && read -r -u "${COPROC[0]}" backend || return
+	record memory_session "$(memory "$backend")" "$(memory "$(server_pids 'dbopt session' | xargs ps -o pid= --sort=-rss | head -n 1 | tr -d ' ')")"
+	echo '\q' >&"${COPROC[1]}"
+	wait "$COPROC_PID"
+	own=$(memory "$(server_pids 'logical replication launcher')")
+	record memory_scheduler "$own" "$(memory "$(server_pids 'dbopt scheduler' | head -n 1)")"
+	record memory_launcher "$own" "$(memory "$(server_pids 'dbopt launcher')")"
+}
+
+# ---- main ----------------------------------------------------------------
+
+start_server() {
+	server_prepare
+	give_to_tester
+	server_install ''
+	server_start 'fsync = on' 'wal_level = replica' 'shared_buffers = 1GB' 'max_wal_size = 16GB' \
+		'checkpoint_timeout = 1h' 'jit = off' 'track_commit_timestamp = on' \
+		'dbopt.pool_min = 4' 'dbopt.pool_max = 8'
+	{
+		psql -X -q -c 'CREATE DATABASE bench' &&
+			psql -X -q -d bench -v ON_ERROR_STOP=1 -f test/bench/schema.sql >/dev/null
+	} || fatal "the database could not be set up"
+	sql "SELECT dbopt_drain('30 s')" | grep -qx t || fatal "dbopt is not running"
+}
+
+# run_part NAME: all rounds of it.  What fails is told, and leaves the rest
+# without a figure.
+run_part() {
+	local round
+
+	printf '%s:' "$1" >&2
+	if ! declare -F "setup_$1" >/dev/null || "setup_$1" >/dev/null; then
+		for ((round = 1; round <= rounds; round++)); do
+			printf ' %d' "$round" >&2
+			"round_$1" || break
+		done
+	else
+		round=0
+	fi
+	if [ "$round" -le "$rounds" ]; then
+		failures=$((failures + 1))
+		printf ' failed\n' >&2
+		tail -n 5 "$logs/psql.log" >&2
+	else
+		printf ' (%d s)\n' $((SECONDS - started)) >&2
+	fi
+	sql 'CALL bench.clean_up()'
+}
+
+describe() {
+	printf '%s, %s cores, %s, Linux %s\n' "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
+		"$(awk '/^MemTotal/ { printf "%d GB RAM", $2 / 1024 / 1024 + 0.5 }' /proc/meminfo)" "$(uname -r | cut -d. -f1,2)"
+	psql -X -A -t -c "SELECT 'PostgreSQL ' || current_setting('server_version')"
+	echo "medians of $rounds rounds"
+}
+
+for part in "${parts[@]}"; do
+	declare -F "lines_$part" >/dev/null || fatal "there is no part \"$part\"; the parts are: ${all_parts[*]}"
+done
+start_server
+: >"$work/results"
+for part in "${parts[@]}"; do
+	"lines_$part" >>"$work/lines"
+	started=$SECONDS
+	run_part "$part"
+done
+describe
+(cd "$work" && psql -X -q -P pager=off -P footer=off -f "$tree/test/bench/report.sql")
+[ $failures = 0 ]
