@@ -1,0 +1,104 @@
+# Writers that overlap, sleep, roll back, use savepoints, prepare transactions
+# and other isolation levels, against handlers in several sessions: every
+# committed event has its effect once.  The effects have no unique constraint.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $transactions = 150;    # of each writer
+my $big = 50_000;          # events of the transaction that others overtake
+
+my $node = PostgreSQL::Test::Cluster->new('writers');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+max_worker_processes = 32
+max_prepared_transactions = 50
+dbopt.pool_max = 8
+});
+$node->start;
+
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE ROLE odd LOGIN;
+	ALTER ROLE odd SET default_transaction_isolation = 'serializable';
+	ALTER ROLE odd SET default_transaction_read_only = on;
+	SELECT dbopt_create_events('log', false);
+	SELECT dbopt_create_events('marked', true);
+	CREATE TABLE effects (handler text, id uuid);
+	GRANT SELECT, UPDATE ON log, marked TO odd;
+	GRANT INSERT ON effects TO odd;
+	CREATE FUNCTION ones(e log) RETURNS void LANGUAGE plpgsql
+		AS $$ BEGIN INSERT INTO effects VALUES ('ones', e.id); END $$;
+	CREATE FUNCTION sevens(e log) RETURNS void LANGUAGE plpgsql
+		AS $$ BEGIN INSERT INTO effects VALUES ('sevens', e.id); END $$;
+	CREATE FUNCTION marks(e marked) RETURNS void LANGUAGE plpgsql
+		AS $$ BEGIN INSERT INTO effects VALUES ('marks', e.id); END $$;
+	SELECT dbopt_register_handler('ones', '*', 'ones(log)', events => 'log',
+		chunk_size => 1, max_concurrency => 3, run_as => 'odd');
+	SELECT dbopt_register_handler('sevens', '*', 'sevens(log)', events => 'log',
+		chunk_size => 7, max_concurrency => 3, run_as => 'odd');
+	SELECT dbopt_register_handler('marks', '*', 'marks(marked)', events => 'marked',
+		chunk_size => 500, max_concurrency => 3, run_as => 'odd');
+});
+
+my $insert = join '', map {
+	"INSERT INTO $_ (event_type, aggregate_type, aggregate_id, data)
+	SELECT 'T' || (random() * 2)::int, 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 1 + (random() * 9)::int);\n"
+} qw(log marked);
+my @scripts = (
+	"BEGIN;\n$insert\\sleep 3 ms\nCOMMIT;\n",
+	"BEGIN;\n$insert\\sleep 1 ms\nROLLBACK;\n",
+	"BEGIN;\nSAVEPOINT a;\n${insert}ROLLBACK TO a;\n${insert}SAVEPOINT b;\n${insert}COMMIT;\n",
+	"BEGIN ISOLATION LEVEL REPEATABLE READ;\n$insert\\sleep 2 ms\nCOMMIT;\n",
+	"BEGIN ISOLATION LEVEL SERIALIZABLE;\n${insert}COMMIT;\n",
+	"\\set n random(1, 1000000000000)\nBEGIN;\n${insert}PREPARE TRANSACTION 'p:client_id-:n';\n\\sleep 5 ms\nCOMMIT PREPARED 'p:client_id-:n';\n",
+	"\\set n random(1, 1000000000000)\nBEGIN;\n${insert}PREPARE TRANSACTION 'r:client_id-:n';\nROLLBACK PREPARED 'r:client_id-:n';\n",
+);
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my @files;
+foreach my $i (0 .. $#scripts)
+{
+	push @files, '-f', "$dir/w$i";
+	append_to_file("$dir/w$i", $scripts[$i]);
+}
+
+# Open before the others begin, committed when they are through.
+my $long = $node->background_psql('postgres');
+$long->query_safe("BEGIN; INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+	SELECT 'T1', 'big', dbopt_uuid_v7(), '{}' FROM generate_series(1, $big)");
+
+command_ok(
+	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '8',
+		'-j', '2', '-t', $transactions, @files, 'postgres' ],
+	'the writers are through');
+$long->query_safe('COMMIT');
+$long->quit;
+
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('120 s')}),
+	't', 'nothing is left to deliver');
+foreach my $case ([ 'ones', 'log' ], [ 'sevens', 'log' ], [ 'marks', 'marked' ])
+{
+	my ($handler, $table) = @$case;
+
+	is( $node->safe_psql('postgres', qq{
+		SELECT count(*) FILTER (WHERE x.id IS NULL) AS missing,
+			count(*) FILTER (WHERE x.n > 1) AS doubled,
+			count(*) FILTER (WHERE e.id IS NULL) AS invented,
+			count(e.id) > 1000 AS enough
+		  FROM $table e
+		  FULL JOIN (SELECT id, count(*) AS n FROM effects
+				WHERE handler = '$handler' GROUP BY id) x USING (id)}),
+		'0|0|0|t',
+		"$handler: each committed event once, and nothing else");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM marked WHERE NOT processed'),
+	'0', 'all are marked as processed');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_chunk'),
+	'0', 'no chunk is left');
+
+$node->stop;
+done_testing();
