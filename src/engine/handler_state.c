@@ -96,7 +96,7 @@ refresh_handler(HandlerRow *handler)
 	char	   *role = GetUserNameFromId(handler->role, true);
 
 	if (get_func_name(handler->function) == NULL)
-		reason = psprintf("the function %s.%s was dropped: register the handler with replace => true",
+		reason = psprintf("the function %s.%s is missing: register the handler with replace => true",
 						  quote_identifier(handler->function_schema),
 						  handler->function_name);
 	else

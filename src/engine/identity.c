@@ -132,7 +132,7 @@ find_function(const char *schema, const char *name)
 	return InvalidOid;
 }
 
-/* Handlers whose function or role is missing wait for a person. */
+/* What is not found stays InvalidOid, and is told when it is looked at. */
 static void
 adopt_handlers(void)
 {
@@ -145,23 +145,14 @@ adopt_handlers(void)
 		Reference  *handler = lfirst(cell);
 		Oid			function = find_function(handler->schema, handler->name);
 		Oid			role = get_role_oid(handler->role, true);
-		char	   *reason = NULL;
 		DbOptOwnerArgs args = {0};
 
-		if (!OidIsValid(function))
-			reason = psprintf("the function %s.%s is missing: create it and register the handler with replace => true",
-							  quote_identifier(handler->schema),
-							  handler->name);
-		else if (!OidIsValid(role))
-			reason = psprintf("the role \"%s\" is missing: register the handler with replace => true",
-							  handler->role);
 		dbopt_owner_bind(&args, INT4OID, Int32GetDatum(handler->id));
 		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(function));
 		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(role));
-		dbopt_owner_bind_text(&args, reason);
 		dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_handler"
-									  " SET function_oid = $2, role_oid = $3, reason = $4,"
-									  " state = CASE WHEN $4 IS NULL THEN 'ready' ELSE 'broken' END"
+									  " SET function_oid = $2, role_oid = $3,"
+									  " state = 'ready', reason = NULL"
 									  " WHERE handler_id = $1"), &args);
 	}
 }

@@ -15,7 +15,8 @@ extern void dbopt_identity_store(void);
 /*
  * Makes data that was restored or copied this database's: finds tables,
  * functions and roles by their names, and moves the positions of new events
- * behind all that are stored.  What is not found is 'broken'.
+ * behind all that are stored.  What is not found becomes 'broken' when
+ * dbopt_source_refresh_states() looks at it, which is to follow.
  */
 extern void dbopt_identity_adopt(void);
 

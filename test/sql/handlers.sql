@@ -108,21 +108,24 @@ SELECT events, delivered_before IS NOT NULL AS known FROM dbopt_sources ORDER BY
 RESET ROLE;
 
 -- Replay: a plain log, from a moment on.
-SELECT dbopt_replay('log 3', '-infinity');
-INSERT INTO dbopt_cursor SELECT 1000, source_id, handler_id, 'A' FROM dbopt_handler WHERE name = 'log 3';
-INSERT INTO dbopt_cursor_version SELECT 1000, 4, max(log_position), NULL, '{}', NULL, NULL FROM log;
+SELECT dbopt_resume();
+SELECT dbopt_drain('1 min');
+SELECT dbopt_pause();
+CREATE VIEW place AS
+	SELECT v.* FROM dbopt_cursor_version v JOIN dbopt_cursor USING (cursor_id) JOIN dbopt_handler USING (handler_id)
+	 WHERE name = 'log 3';
+SELECT last_position >= (SELECT max(log_position) FROM log) AS passed, holes FROM place;
 UPDATE log SET created_at = 'yesterday' WHERE log_position = (SELECT min(log_position) FROM log);
 SELECT dbopt_replay('log 3', now() - interval '1 hour');
-SELECT seq, last_position + 1 = (SELECT max(log_position) FROM log) AS at_second, last_key, holes
-  FROM dbopt_cursor_version WHERE cursor_id = 1000;
+SELECT last_position + 1 = (SELECT max(log_position) FROM log) AS at_second, last_key, holes FROM place;
 SELECT dbopt_replay('log 3', '-infinity');
-SELECT seq, last_position + 1 = (SELECT min(log_position) FROM log) AS at_first
-  FROM dbopt_cursor_version WHERE cursor_id = 1000;
+SELECT last_position + 1 = (SELECT min(log_position) FROM log) AS at_first FROM place;
 SELECT dbopt_replay('log 3', 'infinity');
 SELECT dbopt_replay('row', 'yesterday');
 -- What waits from there on comes again by itself, and is not kept twice.
 SELECT handler_id AS id3 FROM dbopt_handler WHERE name = 'log 3' \gset
-UPDATE dbopt_cursor_version SET last_position = (SELECT max(log_position) FROM log) WHERE cursor_id = 1000;
+UPDATE dbopt_cursor_version SET last_position = (SELECT max(log_position) FROM log)
+ WHERE cursor_id = (SELECT cursor_id FROM place);
 INSERT INTO dbopt_retry_queue SELECT :id3, log_position, id, event_type, 1, now(), now(), now(), NULL, NULL FROM log;
 INSERT INTO dbopt_dead_letter VALUES (:id3, 1, 'x', 'A', 1, NULL, NULL, now(), now());
 SELECT dbopt_replay('log 3', now() - interval '1 hour');
@@ -138,7 +141,7 @@ SELECT dbopt_unregister_handler('log 3', discard => true);
 SELECT count(*) FROM dbopt_handlers WHERE name = 'log 3';
 SELECT (SELECT count(*) FROM dbopt_retry_queue) AS retries, (SELECT count(*) FROM dbopt_dead_letter) AS dead,
 	(SELECT count(*) FROM dbopt_cursor WHERE handler_id = :id3) AS cursors,
-	(SELECT count(*) FROM dbopt_cursor_version WHERE cursor_id = 1000) AS versions;
+	(SELECT count(*) FROM dbopt_cursor_version WHERE cursor_id NOT IN (SELECT cursor_id FROM dbopt_cursor)) AS versions;
 SELECT dbopt_unregister_handler('log 3');
 
 -- What becomes of functions and roles is noticed.
