@@ -238,10 +238,15 @@ dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 			if (candidate->due)
 				candidates->due--;
 		}
-		else if (unmet++ < limits->max)
-			arrange_session(candidate, candidates, limits->max, now);
-		else if (dbopt_crew_busy() == dbopt_crew_size())
-			break;				/* nothing more can be done for anybody */
+		else
+		{
+			if (!candidate->helper)
+				candidates->waiting++;
+			if (unmet++ < limits->max)
+				arrange_session(candidate, candidates, limits->max, now);
+			else if (dbopt_crew_busy() == dbopt_crew_size())
+				break;			/* nothing more can be done for anybody */
+		}
 	}
 	if (!slot_missing)
 		dbopt_crew_all_started();

@@ -49,8 +49,6 @@ dbopt_crew_init(void)
 	roles = hash_create("dbopt roles", 16, &control, HASH_ELEM | HASH_BLOBS);
 }
 
-/* ---- the picture --------------------------------------------------------- */
-
 DbOptCrewRole *
 dbopt_crew_role(Oid role)
 {
@@ -149,6 +147,26 @@ clear_stillborn(DbOptMember *member)
 }
 
 /*
+ * A session has gone, as it was told or not.
+ */
+static void
+handle_end(const DbOptMember *member, List **reports, TimestampTz now)
+{
+	if (member->state == DBOPT_SESSION_STARTING)
+	{
+		dbopt_crew_count(DBOPT_POOL_CREATE_FAIL);
+		put_off_role(member->role, now);
+		return;
+	}
+	dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
+	if (member->state == DBOPT_SESSION_BUSY)
+	{
+		dbopt_crew_count(DBOPT_POOL_ERROR);
+		*reports = add_report(*reports, member, NULL);
+	}
+}
+
+/*
  * Compares a member with its slot.  False: it has gone, and was removed.
  */
 static bool
@@ -171,10 +189,7 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 		gone = clear_stillborn(member);
 	if (gone)
 	{
-		if (member->state == DBOPT_SESSION_STARTING)
-			put_off_role(member->role, now);
-		if (member->state == DBOPT_SESSION_BUSY)
-			*reports = add_report(*reports, member, NULL);
+		handle_end(member, reports, now);
 		remove_member(member);
 		return false;
 	}
@@ -183,11 +198,15 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 
 	if (member->state == DBOPT_SESSION_STARTING)
 	{
+		dbopt_crew_count(DBOPT_POOL_CREATE_SUCCESS);
 		dbopt_crew_role(member->role)->failures = 0;
 		forget_handle(member);
 	}
 	else if (member->state == DBOPT_SESSION_BUSY)
+	{
+		dbopt_crew_count(DBOPT_POOL_RELEASE);
 		*reports = add_report(*reports, member, &result);
+	}
 	else
 		return true;
 	member->state = DBOPT_SESSION_IDLE;
@@ -320,160 +339,4 @@ dbopt_crew_idle(Oid role)
 			best = member;
 	}
 	return best;
-}
-
-/* ---- orders -------------------------------------------------------------- */
-
-/*
- * False: the session has just gone.
- */
-bool
-dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
-				  TimestampTz now)
-{
-	DbOptSession *session = dbopt_session_slot(member->target.slot);
-	bool		ready;
-	int			procno;
-
-	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	ready = session->generation == member->target.generation &&
-		session->state == DBOPT_SESSION_IDLE;
-	procno = session->procno;
-	if (ready)
-	{
-		session->state = DBOPT_SESSION_BUSY;
-		session->since = now;
-		session->job = *job;
-		pg_atomic_write_u32(&session->more, 0);
-		pg_atomic_write_u32(&session->yield, 0);
-		pg_atomic_write_u64(&session->looked_at, 0);
-	}
-	LWLockRelease(dbopt_shared->lock);
-	if (!ready)
-		return false;
-
-	dbopt_process_wake(procno);
-	member->state = DBOPT_SESSION_BUSY;
-	member->since = now;
-	member->job = *job;
-	member->priority = priority;
-	member->yield = false;
-	return true;
-}
-
-/*
- * Tells an idle session to go.
- */
-void
-dbopt_crew_retire(DbOptMember *member, TimestampTz now)
-{
-	DbOptSession *session = dbopt_session_slot(member->target.slot);
-	int			procno = -1;
-
-	Assert(member->state == DBOPT_SESSION_IDLE);
-	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	if (session->generation == member->target.generation &&
-		session->state == DBOPT_SESSION_IDLE)
-	{
-		session->state = DBOPT_SESSION_STOPPING;
-		session->since = now;
-		procno = session->procno;
-	}
-	LWLockRelease(dbopt_shared->lock);
-
-	if (procno >= 0)
-		dbopt_process_wake(procno);
-	member->state = DBOPT_SESSION_STOPPING;
-	member->since = now;
-	dbopt_crew_role(member->role)->alive--;
-}
-
-void
-dbopt_crew_ask_to_yield(DbOptMember *member)
-{
-	DbOptSession *session = dbopt_session_slot(member->target.slot);
-
-	/* Should the slot have another session by now, that one loses little. */
-	pg_atomic_write_u32(&session->yield, 1);
-	member->yield = true;
-}
-
-/*
- * Ends sessions that take too long to connect.  Returns when to look again.
- */
-TimestampTz
-dbopt_crew_end_overdue(int create_timeout, TimestampTz now)
-{
-	TimestampTz next = DBOPT_NEVER;
-	int			i;
-
-	for (i = 0; i < nmembers; i++)
-	{
-		DbOptMember *member = &members[i];
-		TimestampTz due;
-
-		if (member->state != DBOPT_SESSION_STARTING)
-			continue;
-		due = TimestampTzPlusMilliseconds(member->since, create_timeout);
-		if (due <= now)
-		{
-			TerminateBackgroundWorker(member->handle);
-			member->since = now;
-			due = TimestampTzPlusMilliseconds(now, create_timeout);
-		}
-		next = Min(next, due);
-	}
-	return next;
-}
-
-/* ---- what sessions at work have seen ------------------------------------- */
-
-uint64
-dbopt_crew_looked_at(int32 cursor_id)
-{
-	uint64		result = 0;
-	int			i;
-
-	for (i = 0; i < nmembers; i++)
-	{
-		DbOptMember *member = &members[i];
-		DbOptSession *session = dbopt_session_slot(member->target.slot);
-
-		if (member->state == DBOPT_SESSION_BUSY &&
-			member->job.kind == DBOPT_JOB_DELIVER &&
-			member->job.cursor_id == cursor_id)
-			result = Max(result, pg_atomic_read_u64(&session->looked_at));
-	}
-	return result;
-}
-
-bool
-dbopt_crew_wants_help(const DbOptMember *member)
-{
-	DbOptSession *session = dbopt_session_slot(member->target.slot);
-
-	return member->state == DBOPT_SESSION_BUSY &&
-		pg_atomic_read_u32(&session->more) != 0;
-}
-
-/*
- * Another session has been sent to this job; they will say so if they see
- * still more.
- */
-void
-dbopt_crew_help_sent(const DbOptJob *job)
-{
-	int			i;
-
-	for (i = 0; i < nmembers; i++)
-	{
-		DbOptMember *member = &members[i];
-		DbOptSession *session = dbopt_session_slot(member->target.slot);
-
-		if (member->state == DBOPT_SESSION_BUSY &&
-			member->job.kind == job->kind &&
-			member->job.handler_id == job->handler_id &&
-			member->job.cursor_id == job->cursor_id)
-			pg_atomic_write_u32(&session->more, 0);
-	}
 }

@@ -86,6 +86,8 @@ extern void dbopt_crew_all_started(void);
 extern void dbopt_crew_add(DbOptCrewRole *role, DbOptWorkerTarget target,
 						   BackgroundWorkerHandle *handle, TimestampTz now);
 
+extern void dbopt_crew_count(DbOptPoolEvent event);
+
 /* Sessions of an earlier scheduler that are still at work for a handler. */
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);

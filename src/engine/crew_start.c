@@ -49,6 +49,12 @@ my_slot(void)
 	return dbopt_database_slot(my_database.slot);
 }
 
+void
+dbopt_crew_count(DbOptPoolEvent event)
+{
+	pg_atomic_fetch_add_u64(&my_slot()->pool_events[event], 1);
+}
+
 /*
  * Finds the sessions of an earlier scheduler that are still at work.
  */
@@ -265,6 +271,7 @@ dbopt_crew_start_warm(DbOptCrewRole *role, int max, TimestampTz now)
 		free_slot(target.slot);
 		return DBOPT_CREW_NO_SLOT;
 	}
+	dbopt_crew_count(DBOPT_POOL_CREATE_REQUEST);
 	dbopt_crew_add(role, target, handle, now);
 	return DBOPT_CREW_STARTED;
 }

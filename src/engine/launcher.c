@@ -26,7 +26,7 @@
 #include "pgstat.h"
 #include "policy/backoff.h"
 #include "state/circuit.h"
-#include "state/hold.h"
+#include "state/database.h"
 #include "state/news.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -104,14 +104,7 @@ forget_handle(Entry *entry)
 static void
 release_slot(Entry *entry)
 {
-	DbOptDatabase *database = dbopt_database_slot(entry->slot);
-
-	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	Assert(database->dboid == entry->dboid);
-	database->dboid = InvalidOid;
-	database->generation++;
-	LWLockRelease(dbopt_shared->lock);
-
+	dbopt_database_release(entry->slot);
 	entry->slot = -1;
 	forget_handle(entry);
 }
@@ -313,60 +306,31 @@ scan_databases(TimestampTz now)
 	}
 }
 
-/*
- * Finds the entry a slot, or keeps the one it has, and makes it ready for a
- * new scheduler.  0: done; DBOPT_NEVER: there is none; else when the database
- * is no longer held.
- */
-static TimestampTz
-prepare_slot(Entry *entry)
-{
-	TimestampTz result = DBOPT_NEVER;
-	DbOptDatabase *database;
-	int			i;
-
-	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < DBOPT_MAX_DATABASES && entry->slot < 0; i++)
-		if (!OidIsValid(dbopt_database_slot(i)->dboid))
-			entry->slot = i;
-	if (entry->slot >= 0)
-	{
-		database = dbopt_database_slot(entry->slot);
-		database->dboid = entry->dboid;
-		database->generation++;
-		database->state = DBOPT_SCHEDULER_STARTING;
-		database->scheduler_pid = 0;
-		database->held_down = false;
-		entry->generation = database->generation;
-		result = dbopt_held_until(entry->dboid);
-	}
-	LWLockRelease(dbopt_shared->lock);
-	return result;
-}
-
 static void
 start_scheduler(Entry *entry, TimestampTz now)
 {
-	TimestampTz held_until = prepare_slot(entry);
-	DbOptWorkerTarget target = {entry->slot, entry->generation};
+	DbOptWorkerTarget target;
+	DbOptPrepare prepared = dbopt_database_prepare(entry->dboid, &entry->slot,
+												   &entry->generation,
+												   &entry->start_at);
 
-	entry->held = held_until != 0 && held_until != DBOPT_NEVER;
-	if (entry->held)
-		entry->start_at = held_until;
-	else if (held_until == DBOPT_NEVER)
+	entry->held = prepared == DBOPT_PREPARE_HELD;
+	if (prepared == DBOPT_PREPARE_NO_SLOT)
 		put_off(entry, now, "has no slot in shared memory");
-	else
+	if (prepared != DBOPT_PREPARE_DONE)
+		return;
+
+	target.slot = entry->slot;
+	target.generation = entry->generation;
+	entry->handle = dbopt_worker_start("dbopt scheduler",
+									   "dbopt_scheduler_main", target);
+	if (entry->handle != NULL)
 	{
-		entry->handle = dbopt_worker_start("dbopt scheduler",
-										   "dbopt_scheduler_main", target);
-		if (entry->handle != NULL)
-		{
-			entry->start_at = DBOPT_NEVER;
-			nstarting++;
-		}
-		else
-			put_off(entry, now, "found no free slot for a background worker");
+		entry->start_at = DBOPT_NEVER;
+		nstarting++;
 	}
+	else
+		put_off(entry, now, "found no free slot for a background worker");
 }
 
 /*
@@ -417,24 +381,15 @@ adopt_slots(void)
 
 	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
 	{
-		DbOptDatabase *database = dbopt_database_slot(i);
-		Entry	   *entry;
-		Oid			dboid;
 		uint32		generation;
+		Oid			dboid = dbopt_database_adopt(i, &generation);
+		Entry	   *entry;
 
-		LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-		dboid = database->dboid;
-		if (OidIsValid(dboid) && database->scheduler_pid == 0)
-			database->generation++; /* if it is still to come, it is too late */
-		generation = database->generation;
-		LWLockRelease(dbopt_shared->lock);
-
-		if (OidIsValid(dboid))
-		{
-			entry = make_entry(dboid);
-			entry->slot = i;
-			entry->generation = generation;
-		}
+		if (!OidIsValid(dboid))
+			continue;
+		entry = make_entry(dboid);
+		entry->slot = i;
+		entry->generation = generation;
 	}
 }
 

@@ -75,6 +75,7 @@ typedef struct DbOptCandidates
 	int			size;
 	DbOptCandidate *items;		/* most urgent first */
 	int			due;			/* all that is due, also beyond limits */
+	int			waiting;		/* those left without a session by the pool */
 	TimestampTz next;			/* when more may be due */
 } DbOptCandidates;
 

@@ -89,6 +89,7 @@ scheduler_exit(int code, Datum arg)
 		database->scheduler_pid = 0;
 		pg_atomic_write_u32(&database->active, 0);
 		pg_atomic_write_u32(&database->pending, 0);
+		pg_atomic_write_u32(&database->waiting, 0);
 		pg_atomic_write_u32(&database->wants_session, 0);
 		dismiss_sessions();
 	}
@@ -272,13 +273,14 @@ take_reports(TimestampTz now)
 }
 
 /*
- * For dbopt_drain(): what is known at the end of this round.
+ * For dbopt_drain() and dbopt_pool_stats(): what is known at the end of this round.
  */
 static void
-publish_round(int due)
+publish_round(const DbOptCandidates *candidates)
 {
 	pg_atomic_write_u32(&database->active, dbopt_crew_busy());
-	pg_atomic_write_u32(&database->pending, due);
+	pg_atomic_write_u32(&database->pending, candidates->due);
+	pg_atomic_write_u32(&database->waiting, candidates->waiting);
 	pg_atomic_fetch_add_u64(&database->rounds, 1);
 }
 
@@ -299,7 +301,7 @@ scheduler_round(void)
 	dbopt_assign_jobs(candidates, &limits, now);
 	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
-	publish_round(candidates->due);
+	publish_round(candidates);
 	return Min(candidates->next, discover_at);
 }
 

@@ -69,6 +69,7 @@ static void
 init_databases(void)
 {
 	int			i;
+	int			event;
 
 	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
 	{
@@ -79,6 +80,9 @@ init_databases(void)
 		pg_atomic_init_u64(&database->news_taken, 0);
 		pg_atomic_init_u32(&database->active, 0);
 		pg_atomic_init_u32(&database->pending, 0);
+		pg_atomic_init_u32(&database->waiting, 0);
+		for (event = 0; event < DBOPT_POOL_EVENTS; event++)
+			pg_atomic_init_u64(&database->pool_events[event], 0);
 		pg_atomic_init_u64(&database->rounds, 0);
 		SpinLockInit(&database->news_mutex);
 	}

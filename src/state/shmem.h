@@ -57,6 +57,27 @@ typedef enum DbOptSchedulerState
 } DbOptSchedulerState;
 
 /*
+ * What has happened to a database's sessions, counted since its slot was given
+ * out: a session is acquired for a job and released after it, created and
+ * destroyed.
+ */
+typedef enum DbOptPoolEvent
+{
+	DBOPT_POOL_ACQUIRE_REQUEST,
+	DBOPT_POOL_ACQUIRE_SUCCESS,
+	DBOPT_POOL_ACQUIRE_FAIL,
+	DBOPT_POOL_RELEASE,
+	DBOPT_POOL_CREATE_REQUEST,
+	DBOPT_POOL_CREATE_SUCCESS,
+	DBOPT_POOL_CREATE_FAIL,
+	DBOPT_POOL_DESTROY_REQUEST,
+	DBOPT_POOL_DESTROY_SUCCESS,
+	DBOPT_POOL_DESTROY_FAIL,
+	DBOPT_POOL_ERROR,			/* it died at work */
+	DBOPT_POOL_EVENTS			/* how many */
+} DbOptPoolEvent;
+
+/*
  * A database that may have the extension.  The slot belongs to the launcher,
  * which keeps it while it knows that the extension is there, and moves the
  * generation for each scheduler that it starts.
@@ -80,6 +101,8 @@ typedef struct DbOptDatabase
 	pg_atomic_uint32 active;	/* jobs assigned and not finished */
 	pg_atomic_uint32 pending;	/* cursors, chunks and due retries known to
 								 * the scheduler and not yet assigned */
+	pg_atomic_uint32 waiting;	/* of these, kept waiting by the pool alone */
+	pg_atomic_uint64 pool_events[DBOPT_POOL_EVENTS];
 	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
 								 * dbopt_drain() can wait for one */
 

@@ -1,0 +1,90 @@
+/*
+ * database.c
+ *		The slots of databases, as the launcher gives them out.
+ *
+ * Run by the launcher alone, under dbopt_shared->lock.  A slot is its
+ * database's while the launcher knows that the extension is there; the
+ * generation moves with each scheduler that is started.
+ */
+#include "postgres.h"
+
+#include "state/database.h"
+#include "state/hold.h"
+
+static int
+find_free_slot(void)
+{
+	int			i;
+
+	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
+		if (!OidIsValid(dbopt_database_slot(i)->dboid))
+			return i;
+	return -1;
+}
+
+static void
+clear_counts(DbOptDatabase *database)
+{
+	int			i;
+
+	for (i = 0; i < DBOPT_POOL_EVENTS; i++)
+		pg_atomic_write_u64(&database->pool_events[i], 0);
+}
+
+static void
+fill_slot(DbOptDatabase *database, Oid dboid)
+{
+	if (database->dboid != dboid)
+		clear_counts(database);
+	database->dboid = dboid;
+	database->generation++;
+	database->state = DBOPT_SCHEDULER_STARTING;
+	database->scheduler_pid = 0;
+	database->held_down = false;
+}
+
+DbOptPrepare
+dbopt_database_prepare(Oid dboid, int *slot, uint32 *generation,
+					   TimestampTz *until)
+{
+	DbOptPrepare result = DBOPT_PREPARE_NO_SLOT;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (*slot < 0)
+		*slot = find_free_slot();
+	if (*slot >= 0)
+	{
+		fill_slot(dbopt_database_slot(*slot), dboid);
+		*generation = dbopt_database_slot(*slot)->generation;
+		*until = dbopt_held_until(dboid);
+		result = *until != 0 ? DBOPT_PREPARE_HELD : DBOPT_PREPARE_DONE;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return result;
+}
+
+void
+dbopt_database_release(int slot)
+{
+	DbOptDatabase *database = dbopt_database_slot(slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	database->dboid = InvalidOid;
+	database->generation++;
+	LWLockRelease(dbopt_shared->lock);
+}
+
+Oid
+dbopt_database_adopt(int slot, uint32 *generation)
+{
+	DbOptDatabase *database = dbopt_database_slot(slot);
+	Oid			dboid;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	dboid = database->dboid;
+	if (OidIsValid(dboid) && database->scheduler_pid == 0)
+		database->generation++;
+	*generation = database->generation;
+	LWLockRelease(dbopt_shared->lock);
+	return dboid;
+}
