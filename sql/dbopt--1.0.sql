@@ -445,6 +445,43 @@ REVOKE ALL ON FUNCTION @extschema@.dbopt_backlog() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_backlog() TO pg_monitor;
 
 --
+-- The session pool
+--
+
+CREATE FUNCTION @extschema@.dbopt_pool_stats(
+		OUT environment text, OUT used integer, OUT free integer,
+		OUT total integer, OUT waiting integer, OUT min integer,
+		OUT max integer, OUT utilization float8, OUT health text)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'dbopt_pool_stats'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_pool_stats() IS
+	'this database''s pool at this moment: used and free sessions; total also counts those that start or stop; waiting: jobs that could run and have no session; min and max: the limits in force; utilization: used in per cent of max; health: critical from 90 per cent or more than 5 waiting, degraded from 75 per cent or anything waiting, else healthy. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_pool_stats() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_pool_stats() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_pool_sessions(
+		OUT pid integer, OUT role text, OUT state text, OUT job text,
+		OUT handler text, OUT since timestamptz, OUT jobs_done bigint)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_pool_sessions'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.dbopt_pool_sessions() IS
+	'this database''s pool sessions: pid (NULL until it has started), role (NULL when it was dropped), state (starting, idle, busy, stopping), job (deliver, leftover, retry) and handler, both NULL unless busy; since: start of the state; jobs_done: jobs finished. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_pool_sessions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_pool_sessions() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_pool_events(
+		OUT event text, OUT count bigint)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_pool_events'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 11;
+COMMENT ON FUNCTION @extschema@.dbopt_pool_events() IS
+	'what has happened to this database''s pool sessions since the server started: acquired for a job, released after it, created, destroyed; error: died at work. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_pool_events() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_pool_events() TO pg_monitor;
+
+--
 -- Retries and dead letters
 --
 

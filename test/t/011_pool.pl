@@ -115,6 +115,18 @@ wait_for(
 		WHERE backend_type = 'dbopt session' AND state = 'active'},
 	4,
 	'a backlog gets pool_max sessions');
+is( $node->safe_psql(
+		'one',
+		q{SELECT used, total, max, utilization, health FROM dbopt_pool_stats()}
+	),
+	'4|4|4|100|critical',
+	'which dbopt_pool_stats() shows');
+is( $node->safe_psql(
+		'one',
+		q{SELECT DISTINCT role = current_user, state, handler
+			FROM dbopt_pool_sessions()}),
+	't|busy|slow',
+	'and dbopt_pool_sessions()');
 $node->safe_psql('one', q{SELECT dbopt_pause_handler('slow')});
 $node->safe_psql('postgres',
 	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dbopt session'"

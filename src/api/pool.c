@@ -1,0 +1,235 @@
+/*
+ * pool.c
+ *		The session pool: SQL functions that report on it.
+ *
+ * Run by backends.  Everything is in shared memory, copied out under
+ * dbopt_shared->lock; nothing is read from a table.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/guc.h"
+#include "state/shmem.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(dbopt_pool_stats);
+PG_FUNCTION_INFO_V1(dbopt_pool_sessions);
+PG_FUNCTION_INFO_V1(dbopt_pool_events);
+
+/* From here on the pool is no longer healthy. */
+#define DEGRADED_UTILIZATION	75.0	/* per cent */
+#define CRITICAL_UTILIZATION	90.0
+#define CRITICAL_WAITING		5	/* more than this */
+
+typedef struct PoolCounts
+{
+	int			used;
+	int			free;
+	int			total;
+	int			waiting;
+} PoolCounts;
+
+/* How this database's sessions are doing at present. */
+static PoolCounts
+count_pool(void)
+{
+	PoolCounts	counts = {0};
+	DbOptDatabase *database;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid != MyDatabaseId)
+			continue;
+		counts.total++;
+		if (session->state == DBOPT_SESSION_BUSY)
+			counts.used++;
+		else if (session->state == DBOPT_SESSION_IDLE)
+			counts.free++;
+	}
+	database = dbopt_database_find(MyDatabaseId);
+	if (database != NULL)
+		counts.waiting = pg_atomic_read_u32(&database->waiting);
+	LWLockRelease(dbopt_shared->lock);
+	return counts;
+}
+
+static const char *
+pool_health(double utilization, int waiting)
+{
+	if (utilization >= CRITICAL_UTILIZATION || waiting > CRITICAL_WAITING)
+		return "critical";
+	if (utilization >= DEGRADED_UTILIZATION || waiting > 0)
+		return "degraded";
+	return "healthy";
+}
+
+/*
+ * dbopt_pool_stats() RETURNS record
+ */
+Datum
+dbopt_pool_stats(PG_FUNCTION_ARGS)
+{
+	DbOptPoolLimits limits = dbopt_pool_limits();
+	Datum		values[9];
+	bool		nulls[9] = {false};
+	PoolCounts	counts;
+	double		utilization;
+	TupleDesc	desc;
+
+	dbopt_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	counts = count_pool();
+	utilization = 100.0 * counts.used / limits.max;
+
+	values[0] = CStringGetTextDatum(dbopt_environment_name());
+	values[1] = Int32GetDatum(counts.used);
+	values[2] = Int32GetDatum(counts.free);
+	values[3] = Int32GetDatum(counts.total);
+	values[4] = Int32GetDatum(counts.waiting);
+	values[5] = Int32GetDatum(limits.min);
+	values[6] = Int32GetDatum(limits.max);
+	values[7] = Float8GetDatum(utilization);
+	values[8] = CStringGetTextDatum(pool_health(utilization, counts.waiting));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/* All sessions of this database, palloc'd. */
+static DbOptSession *
+copy_sessions(int *count)
+{
+	DbOptSession *copies = palloc(dbopt_shared->max_sessions *
+								  sizeof(DbOptSession));
+
+	*count = 0;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid == MyDatabaseId)
+			copies[(*count)++] = *session;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return copies;
+}
+
+/* A handler's name from its slot; NULL when it has none. */
+static char *
+handler_name(int32 handler_id)
+{
+	DbOptHandlerState state;
+
+	if (!dbopt_handler_copy(MyDatabaseId, handler_id, &state))
+		return NULL;
+	return pstrdup(NameStr(state.name));
+}
+
+static void
+put_session(ReturnSetInfo *result, const DbOptSession *session)
+{
+	static const char *const states[] = {
+		[DBOPT_SESSION_FREE] = "free",
+		[DBOPT_SESSION_STARTING] = "starting",
+		[DBOPT_SESSION_IDLE] = "idle",
+		[DBOPT_SESSION_BUSY] = "busy",
+		[DBOPT_SESSION_STOPPING] = "stopping"
+	};
+	static const char *const jobs[] = {
+		[DBOPT_JOB_NONE] = "none",
+		[DBOPT_JOB_DELIVER] = "deliver",
+		[DBOPT_JOB_CHUNK] = "leftover",
+		[DBOPT_JOB_RETRY] = "retry"
+	};
+	bool		busy = session->state == DBOPT_SESSION_BUSY;
+	char	   *handler = busy ? handler_name(session->job.handler_id) : NULL;
+	char	   *role = GetUserNameFromId(session->roleid, true);
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	values[0] = Int32GetDatum(session->pid);
+	nulls[0] = session->pid == 0;
+	nulls[1] = role == NULL;
+	if (role != NULL)
+		values[1] = CStringGetTextDatum(role);
+	values[2] = CStringGetTextDatum(states[session->state]);
+	nulls[3] = !busy;
+	if (busy)
+		values[3] = CStringGetTextDatum(jobs[session->job.kind]);
+	nulls[4] = handler == NULL;
+	if (handler != NULL)
+		values[4] = CStringGetTextDatum(handler);
+	values[5] = TimestampTzGetDatum(session->since);
+	values[6] = Int64GetDatum((int64) session->jobs_done);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * dbopt_pool_sessions() RETURNS SETOF record
+ */
+Datum
+dbopt_pool_sessions(PG_FUNCTION_ARGS)
+{
+	DbOptSession *sessions;
+	int			count;
+
+	dbopt_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	sessions = copy_sessions(&count);
+	for (int i = 0; i < count; i++)
+		put_session((ReturnSetInfo *) fcinfo->resultinfo, &sessions[i]);
+	return (Datum) 0;
+}
+
+/*
+ * dbopt_pool_events() RETURNS SETOF record
+ */
+Datum
+dbopt_pool_events(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {
+		[DBOPT_POOL_ACQUIRE_REQUEST] = "acquireRequest",
+		[DBOPT_POOL_ACQUIRE_SUCCESS] = "acquireSuccess",
+		[DBOPT_POOL_ACQUIRE_FAIL] = "acquireFail",
+		[DBOPT_POOL_RELEASE] = "release",
+		[DBOPT_POOL_CREATE_REQUEST] = "createRequest",
+		[DBOPT_POOL_CREATE_SUCCESS] = "createSuccess",
+		[DBOPT_POOL_CREATE_FAIL] = "createFail",
+		[DBOPT_POOL_DESTROY_REQUEST] = "destroyRequest",
+		[DBOPT_POOL_DESTROY_SUCCESS] = "destroySuccess",
+		[DBOPT_POOL_DESTROY_FAIL] = "destroyFail",
+		[DBOPT_POOL_ERROR] = "error"
+	};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	uint64		counts[DBOPT_POOL_EVENTS] = {0};
+	DbOptDatabase *database;
+
+	dbopt_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(MyDatabaseId);
+	for (int i = 0; i < DBOPT_POOL_EVENTS && database != NULL; i++)
+		counts[i] = pg_atomic_read_u64(&database->pool_events[i]);
+	LWLockRelease(dbopt_shared->lock);
+
+	for (int i = 0; i < DBOPT_POOL_EVENTS; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false};
+
+		values[0] = CStringGetTextDatum(names[i]);
+		values[1] = Int64GetDatum((int64) counts[i]);
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 nulls);
+	}
+	return (Datum) 0;
+}
