@@ -21,8 +21,20 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+/* Lives as long as the log does, whatever is reset meanwhile. */
+static TupleTableSlot *
+lock_slot_create(DbOptLog *log, const DbOptLogLeaf *leaf)
+{
+	MemoryContext previous = MemoryContextSwitchTo(GetMemoryChunkContext(log));
+	TupleTableSlot *slot = table_slot_create(leaf->rel, NULL);
+
+	MemoryContextSwitchTo(previous);
+	return slot;
+}
 
 bool
 dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
@@ -35,7 +47,7 @@ dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 	Datum		processed;
 
 	if (leaf->lock_slot == NULL)
-		leaf->lock_slot = table_slot_create(leaf->rel, NULL);
+		leaf->lock_slot = lock_slot_create(log, leaf);
 	result = table_tuple_lock(leaf->rel, &tid, snapshot, leaf->lock_slot,
 							  GetCurrentCommandId(false),
 							  LockTupleNoKeyExclusive, LockWaitBlock,
