@@ -31,7 +31,6 @@
 #include "state/guc.h"
 #include "state/news.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -46,17 +45,6 @@ dbopt_require_identity(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database was restored or copied, and dbopt has not been resumed in it"),
 				 errhint("Run SELECT dbopt_resume() first.")));
-}
-
-/* Locks the table with its partitions and looks at it again. */
-static Relation
-lock_table(Oid relid)
-{
-	dbopt_events_table_check_owner(relid);
-	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
-	LockRelationOid(relid, AccessExclusiveLock);
-	dbopt_events_table_check_owner(relid);
-	return table_open(relid, NoLock);
 }
 
 static void
@@ -281,7 +269,8 @@ dbopt_attach_table(Oid relid, const char *key_column)
 
 	dbopt_require_identity();
 	dbopt_ddl_begin(&scope);
-	rel = lock_table(relid);
+	dbopt_events_table_lock(relid);
+	rel = table_open(relid, NoLock);
 	check_not_attached(rel);
 	dbopt_events_table_check(rel, key_column, &events);
 	check_trigger_name(rel, "dbopt_stamp");

@@ -12,7 +12,6 @@
 #include "api/ddl.h"
 #include "api/events_table.h"
 #include "api/forget.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "engine/catalog.h"
@@ -21,7 +20,6 @@
 #include "engine/owner_spi.h"
 #include "fmgr.h"
 #include "state/news.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -84,9 +82,7 @@ detach_table(Oid relid)
 	char	   *qualified;
 
 	dbopt_ddl_begin(&ddl);
-	dbopt_events_table_check_owner(relid);
-	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
-	dbopt_events_table_check_owner(relid);
+	dbopt_events_table_lock(relid);
 
 	source = dbopt_config_source_of(dbopt_config_get(), relid);
 	if (source == NULL)

@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "engine/log_index.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -54,8 +55,8 @@ unfit_kind(char relkind)
 	}
 }
 
-void
-dbopt_events_table_check_owner(Oid relid)
+static void
+check_owner(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 	const char *unfit;
@@ -72,6 +73,19 @@ dbopt_events_table_check_owner(Oid relid)
 				 errhint(ATTACHABLE_HINT)));
 	if (!dbopt_owns_class(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
+}
+
+/*
+ * The rights come first, so that nobody can lock another's table, and again
+ * once it cannot change.  The root goes before its partitions, as everywhere.
+ */
+void
+dbopt_events_table_lock(Oid relid)
+{
+	check_owner(relid);
+	LockRelationOid(relid, AccessExclusiveLock);
+	check_owner(relid);
+	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
 }
 
 /* Tables that are somebody else's to keep, or do not last. */

@@ -21,10 +21,10 @@ typedef struct DbOptEventsTable
 } DbOptEventsTable;
 
 /*
- * Raises an error when the caller may not attach the table, or it can never
- * be: before the table is locked.
+ * Locks a table of the caller's with its partitions, ACCESS EXCLUSIVE; raises
+ * an error when it is somebody else's, or no table that could be attached.
  */
-extern void dbopt_events_table_check_owner(Oid relid);
+extern void dbopt_events_table_lock(Oid relid);
 
 /*
  * Fills in what attaching needs to know, or raises an error with a hint.

@@ -143,5 +143,6 @@ SHOW search_path;
 SHOW lock_timeout;
 
 SET client_min_messages = warning;
+SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
 DROP SCHEMA attach_test CASCADE;

@@ -280,6 +280,7 @@ SELECT try($$SELECT dbopt_truncated()$$);
 SELECT * FROM traces();
 
 SET client_min_messages = warning;
+SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
 DROP SCHEMA bad_test CASCADE;
 DROP FOREIGN DATA WRAPPER bad_test_wrapper CASCADE;

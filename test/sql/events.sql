@@ -65,6 +65,7 @@ SELECT count(*) FROM dbopt_source WHERE events_name IN ('gone', 'more');
 
 -- Dropping the extension leaves tables and inserts alone.
 SET client_min_messages = warning;
+SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
 INSERT INTO events (id, event_type, aggregate_type, aggregate_id, data)
 VALUES (gen_random_uuid(), 'USER.CREATED', 'user', '00000000-0000-0000-0000-000000000001', '{}');
@@ -75,6 +76,7 @@ SELECT dbopt_attach_events('events');
 SELECT events, state FROM dbopt_sources;
 SELECT count(*) FROM pg_index WHERE indrelid = 'events'::regclass;
 
+SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
 DROP SCHEMA events_test, "Odd ""Schema", own CASCADE;
 DROP ROLE events_test_user;

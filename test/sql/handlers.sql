@@ -172,6 +172,7 @@ SELECT dbopt_unregister_handler(name) FROM dbopt_handlers WHERE events = 'handle
 SELECT events, state FROM dbopt_sources;
 
 SET client_min_messages = warning;
+SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
 DROP SCHEMA handlers_test CASCADE;
 DROP OWNED BY handlers_test_app, handlers_test_owner, handlers_test_other;
