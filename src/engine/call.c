@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "engine/aggregate.h"
 #include "engine/call.h"
+#include "engine/exec.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
@@ -163,6 +164,7 @@ dbopt_call_rows(DbOptCall *call, Datum *rows, int count)
 		for (int i = 0; i < count; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
+			dbopt_exec_timer_restart();
 			MemoryContextReset(call->scratch);
 			call_one(call,
 					 call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?

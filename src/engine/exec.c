@@ -8,7 +8,9 @@
  * handler cannot stop its session by cancelling itself.
  *
  * statement_timeout is armed only for statements of clients, hence a timer of
- * our own.  It fires again and again, for a handler that swallows the cancel.
+ * our own.  A handler may catch the cancel and has CANCEL_AGAIN_MS then to
+ * clean up; the next cancel it cannot hold, since every subtransaction that
+ * is rolled back with it brings it back.
  */
 #include "postgres.h"
 
@@ -25,43 +27,71 @@
 #define CANCEL_AGAIN_MS 100
 
 static TimeoutId timer = MAX_TIMEOUTS;	/* MAX_TIMEOUTS: not registered */
-static volatile sig_atomic_t timer_fired = false;
+static int64 timer_timeout = 0; /* microseconds; 0: it is not running */
+static volatile sig_atomic_t timer_cancels = 0; /* since it was started */
+
+static void
+cancel(void)
+{
+	QueryCancelPending = true;
+	InterruptPending = true;
+}
 
 /* In a signal handler: cancels what runs. */
 static void
 cancel_at_timeout(void)
 {
-	timer_fired = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
+	timer_cancels++;
+	cancel();
 	SetLatch(MyLatch);
+}
+
+/* What catches an error rolls a subtransaction back. */
+static void
+insist_on_cancel(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && timer_timeout > 0 &&
+		timer_cancels > 1)
+		cancel();
+}
+
+void
+dbopt_exec_timer_restart(void)
+{
+	if (timer_timeout > 0)
+		enable_timeout_every(timer,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 (timer_timeout + 999) / 1000),
+							 CANCEL_AGAIN_MS);
 }
 
 static void
 timer_start(int64 timeout)
 {
-	TimestampTz end;
-
 	if (timeout <= 0)
 		return;
 	if (timer == MAX_TIMEOUTS)
+	{
 		timer = RegisterTimeout(USER_TIMEOUT, cancel_at_timeout);
-	timer_fired = false;
-	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									  (timeout + 999) / 1000);
-	enable_timeout_every(timer, end, CANCEL_AGAIN_MS);
+		RegisterSubXactCallback(insist_on_cancel, NULL);
+	}
+	timer_cancels = 0;
+	timer_timeout = timeout;
+	dbopt_exec_timer_restart();
 }
 
 /* Stops the timer.  A cancel of its own that nobody has seen is taken back. */
 static bool
-timer_stop(int64 timeout)
+timer_stop(void)
 {
-	if (timeout <= 0)
+	if (timer_timeout <= 0)
 		return false;
+	timer_timeout = 0;
 	disable_timeout(timer, false);
-	if (timer_fired)
+	if (timer_cancels > 0)
 		QueryCancelPending = false;
-	return timer_fired;
+	return timer_cancels > 0;
 }
 
 static void
@@ -130,14 +160,15 @@ dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 		PushActiveSnapshot(GetTransactionSnapshot());
 		timer_start(timeout);
 		function(arg);
-		(void) timer_stop(timeout);
+		(void) timer_stop();
+		CHECK_FOR_INTERRUPTS(); /* the function may have cancelled itself */
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();
 		succeeded = true;
 	}
 	PG_CATCH();
 	{
-		bool		timed_out = timer_stop(timeout);
+		bool		timed_out = timer_stop();
 
 		MemoryContextSwitchTo(context);
 		failure_from_error(failure);

@@ -49,6 +49,9 @@ extern bool dbopt_exec_commit(MemoryContext context,
 extern bool dbopt_exec_try(DbOptExecFunction function, void *arg,
 						   int64 timeout, DbOptFailure *failure);
 
+/* In such a function: from now on it has that time again. */
+extern void dbopt_exec_timer_restart(void);
+
 /*
  * Calls a function that runs transactions of its own, or none; after an error
  * none is left open.
