@@ -2,9 +2,10 @@
  * delivery.c
  *		Calling the handler under its breaker, and counting.
  *
- * Run by pool sessions.  Results are reported to the breaker at once, so that
- * it opens in the middle of a chunk; they are counted in the statistics when
- * their transaction has committed.
+ * Run by pool sessions.  Failures are reported to the breaker at once, so that
+ * it opens in the middle of a chunk; successes when their transaction commits,
+ * or before the next failure, so that it hears of results in their order.
+ * They are counted in the statistics when their transaction has committed.
  */
 #include "postgres.h"
 
@@ -39,6 +40,7 @@ dbopt_delivery_admit(DbOptDelivery *delivery, int wanted)
 void
 dbopt_delivery_release(DbOptDelivery *delivery)
 {
+	dbopt_delivery_rolled_back(delivery);
 	if (delivery->unreported > 0)
 		dbopt_circuit_release(delivery->slot, &delivery->admission,
 							  delivery->unreported);
@@ -82,8 +84,17 @@ count_success(DbOptDelivery *delivery, int count, bool is_retry)
 		counters->retries += count;
 		counters->successes_after_retry += count;
 	}
-	dbopt_circuit_success(delivery->slot, &delivery->admission, count);
+	delivery->succeeded += count;
 	reported(delivery, count);
+}
+
+static void
+report_successes(DbOptDelivery *delivery)
+{
+	if (delivery->succeeded > 0)
+		dbopt_circuit_success(delivery->slot, &delivery->admission,
+							  delivery->succeeded);
+	delivery->succeeded = 0;
 }
 
 static bool
@@ -102,6 +113,7 @@ dbopt_delivery_failed(DbOptDelivery *delivery, const DbOptFailure *failure)
 	delivery->tally.counters.attempts++;
 	delivery->tally.counters.failures++;
 	dbopt_tally_error(&delivery->tally, failure->sqlstate, failure->message);
+	report_successes(delivery);
 	dbopt_circuit_failure(delivery->slot, &delivery->admission,
 						  is_retryable(delivery->handler, failure));
 	reported(delivery, 1);
@@ -176,8 +188,17 @@ dbopt_delivery_begin(DbOptDelivery *delivery)
 void
 dbopt_delivery_committed(DbOptDelivery *delivery)
 {
+	report_successes(delivery);
 	dbopt_stats_add(delivery->slot, &delivery->tally);
 	if (delivery->first_retry_at != PG_INT64_MAX)
 		dbopt_handler_retry_at(delivery->slot, delivery->first_retry_at);
 	dbopt_delivery_begin(delivery);
+}
+
+/* The events that had succeeded are still to be run. */
+void
+dbopt_delivery_rolled_back(DbOptDelivery *delivery)
+{
+	delivery->unreported += delivery->succeeded;
+	delivery->succeeded = 0;
 }

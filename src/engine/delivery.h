@@ -25,6 +25,7 @@ typedef struct DbOptDelivery
 
 	/* Of the present transaction; counts once that has committed. */
 	DbOptTally	tally;
+	int			succeeded;		/* events the breaker has not heard of */
 	TimestampTz first_retry_at; /* of what it has queued; PG_INT64_MAX: none */
 	char	   *broken;			/* why the handler cannot be called; NULL */
 } DbOptDelivery;
@@ -39,9 +40,10 @@ extern void dbopt_delivery_release(DbOptDelivery *delivery);
 extern bool dbopt_delivery_is_blocked(const DbOptDelivery *delivery);
 
 /*
- * Calls the handler for rows in a subtransaction.  A success, and a failure of
- * one row alone, are reported to the breaker and counted; a failure of
- * several says nothing of each.
+ * Calls the handler for rows in a subtransaction.  A failure of one row alone
+ * is reported to the breaker at once, a success when a failure follows it, or
+ * with the commit, which may fail yet.  A failure of several says nothing of
+ * each.
  */
 extern bool dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call,
 							   Datum *rows, int count, bool is_retry,
@@ -59,5 +61,6 @@ extern void dbopt_delivery_settle_failed(DbOptDelivery *delivery,
 /* The transaction begins; it has committed; it was rolled back. */
 extern void dbopt_delivery_begin(DbOptDelivery *delivery);
 extern void dbopt_delivery_committed(DbOptDelivery *delivery);
+extern void dbopt_delivery_rolled_back(DbOptDelivery *delivery);
 
 #endif							/* DBOPT_DELIVERY_H */

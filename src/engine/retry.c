@@ -213,7 +213,10 @@ batch_run(Batch *batch, DbOptFailure *failure)
 	batch_work(batch);
 	if (!dbopt_exec_commit(batch->delivery->context, DBOPT_COMMIT_ASYNC,
 						   failure))
+	{
+		dbopt_delivery_rolled_back(batch->delivery);
 		return false;
+	}
 	dbopt_delivery_committed(batch->delivery);
 	return true;
 }

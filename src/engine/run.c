@@ -455,6 +455,7 @@ run_step(Run *run)
 		run->settled = run->settled || run->at_end;
 		return;
 	}
+	dbopt_delivery_rolled_back(run->delivery);
 	run->blocked = false;
 	if (run->mode == RUN_ISOLATED)
 	{

@@ -158,6 +158,29 @@ is(sql(q{SELECT count(*), min(attempts), max(attempts), min(error_code), bool_an
 	'3|3|3|23503|t', 'those end as dead letters with the error of the constraint');
 is(sql(q{SELECT attempts, successes, failures, retries FROM dbopt_retry_stats() WHERE handler = 'deferred'}), '306|297|9|6', 'counted once');
 
+# Failures at commit are as good as others to the breaker.
+sql(q{INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold, reset_timeout)
+	VALUES ('fragile', 100, '10 ms', '10 ms', 'none', true, 5, '50 ms');
+	CREATE TABLE switch (broken boolean);
+	INSERT INTO switch VALUES (true);
+	CREATE FUNCTION check_switch() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF (SELECT broken FROM switch) THEN RAISE EXCEPTION 'down at commit'; END IF;
+		RETURN NULL;
+	END $$;
+	CREATE TABLE guarded (id int);
+	CREATE CONSTRAINT TRIGGER guard AFTER INSERT ON guarded DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION check_switch()});
+handler('commits', "INSERT INTO guarded VALUES (e.id);", policy => "'fragile'");
+sql(q{INSERT INTO events SELECT i, 'COMMITS' FROM generate_series(31001, 31030) i});
+ok($node->poll_query_until('postgres', q{SELECT tripped >= 3 FROM dbopt_circuit_breakers() WHERE name = 'commits'}),
+	'failures at commit open the breaker, and trials that fail so do again');
+is(sql(q{SELECT count(*) FROM guarded}), '0', 'nothing is delivered meanwhile');
+is(sql(q{SELECT successes FROM dbopt_circuit_breakers() WHERE name = 'commits'}), '0', 'and nothing is called a success');
+sql(q{UPDATE switch SET broken = false});
+drained('it recovers');
+is(sql(q{SELECT count(*), count(DISTINCT id) FROM guarded}), '30|30', 'and each event is delivered once');
+
 is(sql(q{SELECT count(*) FROM dbopt_chunk}), '0', 'no chunk is left over');
 $node->stop;
 done_testing();
