@@ -1,4 +1,4 @@
-# Writers that overlap, sleep, roll back, use savepoints, prepare transactions
+# Writers that overlap, linger, roll back, use savepoints, prepare transactions
 # and other isolation levels, against handlers in several sessions: every
 # committed event has its effect once.  The effects have no unique constraint.
 use strict;
@@ -42,7 +42,10 @@ $node->safe_psql('postgres', q{
 	SELECT dbopt_register_handler('sevens', '*', 'sevens(log)', events => 'log',
 		chunk_size => 7, max_concurrency => 3, run_as => 'odd');
 	SELECT dbopt_register_handler('marks', '*', 'marks(marked)', events => 'marked',
-		chunk_size => 500, max_concurrency => 3, run_as => 'odd');
+		chunk_size => 5000, max_concurrency => 3, run_as => 'odd');
+	-- More than one slice of a chunk.
+	INSERT INTO marked (event_type, aggregate_type, aggregate_id, data)
+	SELECT 'T1', 'first', dbopt_uuid_v7(), '{}' FROM generate_series(1, 20000);
 });
 
 my $insert = join '', map {
@@ -50,12 +53,12 @@ my $insert = join '', map {
 	SELECT 'T' || (random() * 2)::int, 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 1 + (random() * 9)::int);\n"
 } qw(log marked);
 my @scripts = (
-	"BEGIN;\n$insert\\sleep 3 ms\nCOMMIT;\n",
-	"BEGIN;\n$insert\\sleep 1 ms\nROLLBACK;\n",
+	"BEGIN;\n${insert}SELECT pg_sleep(0.003); -- work\nCOMMIT;\n",
+	"BEGIN;\n${insert}SELECT pg_sleep(0.001); -- work\nROLLBACK;\n",
 	"BEGIN;\nSAVEPOINT a;\n${insert}ROLLBACK TO a;\n${insert}SAVEPOINT b;\n${insert}COMMIT;\n",
-	"BEGIN ISOLATION LEVEL REPEATABLE READ;\n$insert\\sleep 2 ms\nCOMMIT;\n",
+	"BEGIN ISOLATION LEVEL REPEATABLE READ;\n${insert}SELECT pg_sleep(0.002); -- work\nCOMMIT;\n",
 	"BEGIN ISOLATION LEVEL SERIALIZABLE;\n${insert}COMMIT;\n",
-	"\\set n random(1, 1000000000000)\nBEGIN;\n${insert}PREPARE TRANSACTION 'p:client_id-:n';\n\\sleep 5 ms\nCOMMIT PREPARED 'p:client_id-:n';\n",
+	"\\set n random(1, 1000000000000)\nBEGIN;\n${insert}PREPARE TRANSACTION 'p:client_id-:n';\nSELECT pg_sleep(0.005); -- work\nCOMMIT PREPARED 'p:client_id-:n';\n",
 	"\\set n random(1, 1000000000000)\nBEGIN;\n${insert}PREPARE TRANSACTION 'r:client_id-:n';\nROLLBACK PREPARED 'r:client_id-:n';\n",
 );
 my $dir = PostgreSQL::Test::Utils::tempdir;
