@@ -73,7 +73,7 @@ BEGIN
 	per_second := units / bench.seconds_since(started);
 END $$;
 
--- Registers a handler that waits.
+-- Registers a handler that waits, and lets its sessions start.
 CREATE PROCEDURE bench.register(handler text, function regprocedure, events regclass, concurrency int,
 	chunk int DEFAULT NULL, role text DEFAULT 'bench', policy text DEFAULT 'event')
 LANGUAGE plpgsql AS $$
@@ -82,6 +82,7 @@ BEGIN
 		start_from => 'beginning', run_as => role::regrole);
 	PERFORM dbopt_pause_handler(handler);
 	COMMIT;
+	PERFORM bench.nap(500);
 END $$;
 
 -- Lets a handler go and waits until it has delivered that many events more;
