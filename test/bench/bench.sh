@@ -19,14 +19,15 @@ read -r -a parts <<<"${*:-${BENCH:-${all_parts[*]}}}"
 
 # ---- tools ---------------------------------------------------------------
 
-# sql STATEMENT...: each in a transaction of its own; prints bare values.
+# sql STATEMENT...: each in a transaction of its own; prints bare values, and
+# nothing for void.
 sql() {
 	local statement args=()
 
 	for statement in "$@"; do
 		args+=(-c "$statement")
 	done
-	psql -X -q -A -t -F ' ' -v ON_ERROR_STOP=1 -d bench "${args[@]}" 2>>"$logs/psql.log"
+	psql -X -q -A -t -F ' ' -v ON_ERROR_STOP=1 -d bench "${args[@]}" 2>>"$logs/psql.log" | sed '/^$/d'
 }
 
 # record KEY REFERENCE VALUE: one round's result.
@@ -230,16 +231,20 @@ setup_inserts() {
 insert_time() {
 	local rate
 
-	rate=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -T 4 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
+	rate=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -T 1 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
 		sed -n 's/^tps = \([0-9.]*\).*/\1/p')
 	[ -n "$rate" ] && divide 1000000 "$rate"
 }
 
-# record_inserts KEY REFERENCE-TABLE TABLE SETTING
+# record_inserts KEY REFERENCE-TABLE TABLE SETTING: in turns, since the disk's
+# speed changes from one second to the next.
 record_inserts() {
 	local reference value
 
-	reference=$(insert_time "$2" "$4") && value=$(insert_time "$3" "$4") && record "$1" "$reference" "$value"
+	for _ in 1 2 3 4; do
+		reference=$(insert_time "$2" "$4") && value=$(insert_time "$3" "$4") || return
+		record "$1" "$reference" "$value"
+	done
 }
 
 round_inserts() {
