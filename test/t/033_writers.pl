@@ -76,7 +76,7 @@ $long->query_safe("BEGIN; INSERT INTO log (event_type, aggregate_type, aggregate
 
 command_ok(
 	[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-c', '8',
-		'-j', '2', '-t', $transactions, @files, 'postgres' ],
+		'-j', '2', '--max-tries', '100', '-t', $transactions, @files, 'postgres' ],
 	'the writers are through');
 $long->query_safe('COMMIT');
 $long->quit;
