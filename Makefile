@@ -49,9 +49,11 @@ $(filter-out $(TOOLS),$(MAKECMDGOALS)):
 
 else
 
+# Debian's server package brings PGXS, but not the headers.
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+server_header := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
 
-ifeq ($(wildcard $(PGXS)),)
+ifeq ($(and $(wildcard $(PGXS)),$(wildcard $(server_header))),)
 
 .PHONY: all install installcheck clean
 all install installcheck:

@@ -15,7 +15,7 @@ pg_dir() {
 
 # The server's major version: that of PG_CONFIG, else the one asked for.
 major=$("$PG_CONFIG" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p' || true)
-if [ -z "$major" ] || [ ! -e "$(pg_dir pgxs)" ]; then
+if [ -z "$major" ] || [ ! -e "$(pg_dir includedir-server)/postgres.h" ]; then
 	major=${PG_VERSION:-${major:-15}}
 fi
 
@@ -31,7 +31,8 @@ missing() {
 	command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
 	command -v perl >/dev/null || echo perl
 	perl -e "$perl_ok" 2>/dev/null || printf '%s\n' perl libipc-run-perl
-	[ -e "$(pg_dir pgxs)" ] || echo "postgresql-server-dev-$major"
+	# The server's package brings PGXS, but not the headers.
+	[ -e "$(pg_dir includedir-server)/postgres.h" ] || echo "postgresql-server-dev-$major"
 	[ -x "$(pg_dir bindir)/postgres" ] || echo "postgresql-$major"
 	[ -e "$(pg_dir sharedir)/extension/pg_trgm.control" ] || echo "postgresql-$major"
 	[ -e "$(pg_dir sharedir)/extension/pgtap.control" ] || echo "postgresql-$major-pgtap"
