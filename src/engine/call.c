@@ -151,24 +151,36 @@ call_one(DbOptCall *call, Datum argument)
 	(void) FunctionCallInvoke(fcinfo);
 }
 
-/* What a call leaves behind in memory is gone with the next one. */
+MemoryContext
+dbopt_call_begin(DbOptCall *call)
+{
+	CHECK_FOR_INTERRUPTS();
+	dbopt_exec_timer_restart();
+	MemoryContextReset(call->scratch);
+	return call->scratch;
+}
+
+void
+dbopt_call_row(DbOptCall *call, Datum row)
+{
+	call_one(call,
+			 call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
+			 FunctionCall1(&call->to_jsonb, row) : row);
+}
+
 void
 dbopt_call_rows(DbOptCall *call, Datum *rows, int count)
 {
-	MemoryContext previous = MemoryContextSwitchTo(call->scratch);
+	MemoryContext previous = MemoryContextSwitchTo(dbopt_call_begin(call));
 
-	MemoryContextReset(call->scratch);
 	if (call->handler->argument_kind == DBOPT_ARGUMENT_ARRAY)
 		call_one(call, rows_array(call, rows, count));
 	else
 		for (int i = 0; i < count; i++)
 		{
-			CHECK_FOR_INTERRUPTS();
-			dbopt_exec_timer_restart();
-			MemoryContextReset(call->scratch);
-			call_one(call,
-					 call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
-					 FunctionCall1(&call->to_jsonb, rows[i]) : rows[i]);
+			if (i > 0)
+				(void) dbopt_call_begin(call);
+			dbopt_call_row(call, rows[i]);
 		}
 	MemoryContextSwitchTo(previous);
 }

@@ -27,6 +27,16 @@ typedef struct DbOptCall
 extern char *dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 								const DbOptLog *log);
 
+/*
+ * Before each call: cancels are heard, the handler's time starts anew, and
+ * what the call before has left in memory is gone.  Returns the memory context
+ * for the call's argument, which is to be the current one during the call.
+ */
+extern MemoryContext dbopt_call_begin(DbOptCall *call);
+
+/* Calls a handler that takes a row or jsonb. */
+extern void dbopt_call_row(DbOptCall *call, Datum row);
+
 /* Calls the handler for rows: one by one, or as one array. */
 extern void dbopt_call_rows(DbOptCall *call, Datum *rows, int count);
 

@@ -129,24 +129,51 @@ name_timeout(const DbOptDelivery *delivery, DbOptFailure *failure)
 									(long long) (delivery->handler->timeout / 1000));
 }
 
+/* Runs in a subtransaction and takes the time. */
+static bool
+try_timed(DbOptDelivery *delivery, DbOptExecFunction function, void *arg,
+		  instr_time *elapsed, DbOptFailure *failure)
+{
+	instr_time	start;
+	bool		succeeded;
+
+	INSTR_TIME_SET_CURRENT(start);
+	succeeded = dbopt_exec_try(function, arg, delivery->handler->timeout,
+							   failure);
+	INSTR_TIME_SET_CURRENT(*elapsed);
+	INSTR_TIME_SUBTRACT(*elapsed, start);
+	if (!succeeded)
+		name_timeout(delivery, failure);
+	return succeeded;
+}
+
+bool
+dbopt_delivery_try_function(DbOptDelivery *delivery,
+							DbOptExecFunction function, void *arg,
+							const int *count, DbOptFailure *failure)
+{
+	instr_time	elapsed;
+
+	if (!try_timed(delivery, function, arg, &elapsed, failure))
+		return false;
+	if (*count > 0)
+		dbopt_tally_times(&delivery->tally, INSTR_TIME_GET_MICROSEC(elapsed),
+						  *count);
+	count_success(delivery, *count, false);
+	return true;
+}
+
 bool
 dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call, Datum *rows,
 				   int count, bool is_retry, DbOptFailure *failure)
 {
 	Attempt		attempt = {call, rows, count};
-	instr_time	start,
-				end;
-	bool		succeeded;
+	instr_time	elapsed;
+	bool		succeeded = try_timed(delivery, call_handler, &attempt,
+									  &elapsed, failure);
 
-	INSTR_TIME_SET_CURRENT(start);
-	succeeded = dbopt_exec_try(call_handler, &attempt,
-							   delivery->handler->timeout, failure);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	if (!succeeded)
-		name_timeout(delivery, failure);
 	if (succeeded || count == 1)
-		dbopt_tally_times(&delivery->tally, INSTR_TIME_GET_MICROSEC(end),
+		dbopt_tally_times(&delivery->tally, INSTR_TIME_GET_MICROSEC(elapsed),
 						  count);
 	if (succeeded)
 		count_success(delivery, count, is_retry);

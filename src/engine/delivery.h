@@ -49,6 +49,15 @@ extern bool dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call,
 							   Datum *rows, int count, bool is_retry,
 							   DbOptFailure *failure);
 
+/*
+ * The same for a function that calls the handler for several events and keeps
+ * the number of them in *count.
+ */
+extern bool dbopt_delivery_try_function(DbOptDelivery *delivery,
+										DbOptExecFunction function, void *arg,
+										const int *count,
+										DbOptFailure *failure);
+
 /* Counts a failure that came otherwise: at commit. */
 extern void dbopt_delivery_failed(DbOptDelivery *delivery,
 								  const DbOptFailure *failure);

@@ -21,6 +21,9 @@
 #include "engine/position.h"
 #include "utils/snapmgr.h"
 
+/* Up to this size, chunks have exactly as many events as they say. */
+#define EXACT_EVENTS	16
+
 typedef struct Handout
 {
 	DbOptLog   *log;
@@ -46,6 +49,10 @@ event_place(const DbOptLog *log, const DbOptLogEvent *event)
 /*
  * Counts events between two places, at most "limit".  When the limit is
  * reached, *last is the last one counted.
+ *
+ * A large chunk only needs an end about so many events away: it is counted by
+ * the entries of the index, also those of rolled back events and of rows'
+ * older versions, without a look at the rows, which the run reads again.
  */
 static int
 count_events(Handout *handout, const DbOptPlace *from, const DbOptPlace *to,
@@ -53,12 +60,16 @@ count_events(Handout *handout, const DbOptPlace *from, const DbOptPlace *to,
 {
 	DbOptLogScan *scan = dbopt_log_scan_begin(handout->log, handout->snapshot,
 											  handout->event_type, from, to,
+											  handout->wanted > EXACT_EVENTS ?
+											  DBOPT_LOG_ENTRIES :
 											  DBOPT_LOG_KEYS);
+	const DbOptHorizon *horizon = &handout->horizon;
 	DbOptLogEvent event;
 	int			count = 0;
 
 	while (count < limit && dbopt_log_scan_next(scan, &event))
-		if (++count == limit)
+		if (!dbopt_position_in(event.position, horizon->running,
+							   horizon->nrunning) && ++count == limit)
 			*last = event_place(handout->log, &event);
 	dbopt_log_scan_end(scan);
 	return count;

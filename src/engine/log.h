@@ -63,6 +63,8 @@ typedef struct DbOptLogEvent
 /* What a scan reads. */
 typedef enum DbOptLogWhat
 {
+	DBOPT_LOG_ENTRIES,			/* places only, from the index alone: those of
+								 * rows that are not visible as well */
 	DBOPT_LOG_KEYS,				/* places only, from the index where possible */
 	DBOPT_LOG_ROWS
 } DbOptLogWhat;

@@ -58,7 +58,7 @@ struct DbOptLogScan
 	Datum		event_type;
 	DbOptPlace	from;
 	DbOptPlace	to;
-	bool		rows;
+	DbOptLogWhat what;
 	bool		exact;			/* only the event at "from" */
 	FmgrInfo   *compare;		/* of keys */
 	Oid			collation;
@@ -123,19 +123,21 @@ leaf_rescan(DbOptLogScan *scan, LeafScan *leaf)
 }
 
 /*
- * The next visible entry of the leaf's index scan, from the index alone where
- * the visibility map allows and no rows are wanted.
+ * The next entry of the leaf's index scan that is wanted; visible ones from
+ * the index alone where the visibility map allows and no rows are wanted.
  */
 static bool
 index_step(DbOptLogScan *scan, LeafScan *leaf)
 {
 	ItemPointer tid;
 
-	if (scan->rows)
+	if (scan->what == DBOPT_LOG_ROWS)
 		return index_getnext_slot(leaf->scan, ForwardScanDirection,
 								  leaf->slot);
 	while ((tid = index_getnext_tid(leaf->scan, ForwardScanDirection)) != NULL)
 	{
+		if (scan->what == DBOPT_LOG_ENTRIES)
+			return true;
 		if (VM_ALL_VISIBLE(leaf->leaf->rel, ItemPointerGetBlockNumber(tid),
 						   &leaf->visibility))
 			return true;
@@ -171,8 +173,8 @@ is_passed_over(const DbOptLogScan *scan, const LeafScan *leaf)
 static void
 leaf_step(DbOptLogScan *scan, LeafScan *leaf)
 {
-	TupleDesc	desc = RelationGetDescr(leaf->leaf->index);
-	bool		isnull;
+	Datum		values[INDEX_KEY];
+	bool		nulls[INDEX_KEY];
 
 	for (;;)
 	{
@@ -190,10 +192,10 @@ leaf_step(DbOptLogScan *scan, LeafScan *leaf)
 		leaf->rest_of_position = false;
 		leaf_rescan(scan, leaf);
 	}
-	leaf->position = DatumGetInt64(index_getattr(leaf->scan->xs_itup,
-												 INDEX_LOG_POSITION, desc,
-												 &isnull));
-	leaf->key = index_getattr(leaf->scan->xs_itup, INDEX_KEY, desc, &isnull);
+	index_deform_tuple(leaf->scan->xs_itup,
+					   RelationGetDescr(leaf->leaf->index), values, nulls);
+	leaf->position = DatumGetInt64(values[INDEX_LOG_POSITION - 1]);
+	leaf->key = values[INDEX_KEY - 1];
 	leaf->at_event = true;
 	if (is_past_end(scan, leaf))
 		leaf->at_end = true;
@@ -214,7 +216,8 @@ leaf_begin(DbOptLogScan *scan, LeafScan *leaf, DbOptLogLeaf *of,
 
 static DbOptLogScan *
 scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
-		   const DbOptPlace *from, const DbOptPlace *to, bool rows, bool exact)
+		   const DbOptPlace *from, const DbOptPlace *to, DbOptLogWhat what,
+		   bool exact)
 {
 	DbOptLogScan *scan = palloc0(offsetof(DbOptLogScan, leaves) +
 								 sizeof(LeafScan) * log->nleaves);
@@ -223,7 +226,7 @@ scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 	scan->event_type = CStringGetTextDatum(event_type);
 	scan->from = *from;
 	scan->to = *to;
-	scan->rows = rows || log->unprocessed_only;
+	scan->what = log->unprocessed_only ? DBOPT_LOG_ROWS : what;
 	scan->exact = exact;
 	scan->nleaves = log->nleaves;
 	if (log->nleaves > 0)
@@ -246,7 +249,7 @@ dbopt_log_scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 	DbOptPlace	end = {PG_INT64_MAX, true, (Datum) 0};
 
 	return scan_begin(log, snapshot, event_type, from, to ? to : &end,
-					  what == DBOPT_LOG_ROWS, false);
+					  what, false);
 }
 
 DbOptLogScan *
@@ -254,7 +257,8 @@ dbopt_log_find_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 					 const DbOptPlace *place)
 {
 	Assert(!place->whole);
-	return scan_begin(log, snapshot, event_type, place, place, true, true);
+	return scan_begin(log, snapshot, event_type, place, place,
+					  DBOPT_LOG_ROWS, true);
 }
 
 static int
@@ -294,7 +298,7 @@ dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
 		if (leaf->at_end)
 			continue;
 		order = lowest == NULL ? -1 : compare_places(scan, leaf, lowest);
-		if (order == 0)
+		if (order == 0 && scan->what != DBOPT_LOG_ENTRIES)
 			raise_doubled(scan, leaf);
 		if (order < 0)
 			lowest = leaf;
@@ -305,7 +309,7 @@ dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
 	event->position = lowest->position;
 	event->key = lowest->key;
 	event->leaf = lowest->leaf;
-	event->slot = scan->rows ? lowest->slot : NULL;
+	event->slot = scan->what == DBOPT_LOG_ROWS ? lowest->slot : NULL;
 	return true;
 }
 

@@ -17,22 +17,17 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "engine/catalog.h"
 #include "engine/chunk.h"
 #include "engine/mark.h"
 #include "engine/ordered.h"
 #include "engine/run.h"
+#include "engine/stream.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-/* A slice is what is in memory at once. */
-#define SLICE_EVENTS	1000
-#define SLICE_BYTES		(4 * 1024 * 1024)
 
 /* Above this share of failures a handler runs event by event. */
 #define RARE_FAILURES	0.05
@@ -43,15 +38,6 @@ typedef enum RunMode
 	RUN_SINGLE,
 	RUN_ISOLATED
 } RunMode;
-
-typedef struct Slice
-{
-	int			count;
-	Size		bytes;
-	Datum		rows[SLICE_EVENTS];
-	DbOptPlace	places[SLICE_EVENTS];
-	bool		is_last;		/* the chunk ends with it */
-} Slice;
 
 typedef struct Run
 {
@@ -64,12 +50,13 @@ typedef struct Run
 	bool		commit_failed;	/* of the event next in turn, isolated */
 	DbOptFailure commit_failure;
 	MemoryContext slice_context;
-	Slice		slice;
+	DbOptSlice	slice;
 
 	/* Of the present step. */
 	DbOptLog   *log;
 	Snapshot	snapshot;
 	DbOptChunk	chunk;
+	DbOptSliceSource source;	/* of slices: the three above */
 	DbOptCall	call;
 	DbOptPlace	done;			/* up to here events have run */
 	bool		at_end;
@@ -91,7 +78,7 @@ is_marking(const Run *run)
 static int
 slice_limit(const Run *run)
 {
-	int			limit = Min(SLICE_EVENTS, run->delivery->unreported);
+	int			limit = Min(DBOPT_SLICE_EVENTS, run->delivery->unreported);
 
 	switch (run->mode)
 	{
@@ -105,69 +92,24 @@ slice_limit(const Run *run)
 	return 1;
 }
 
-static void
-slice_add(Run *run, const DbOptLogEvent *event)
-{
-	Slice	   *slice = &run->slice;
-	Datum		row = dbopt_log_event_row(run->log, event);
-	DbOptPlace *place = &slice->places[slice->count];
-
-	slice->rows[slice->count] = row;
-	slice->bytes += HeapTupleHeaderGetDatumLength(DatumGetHeapTupleHeader(row));
-	place->position = event->position;
-	place->whole = false;
-	place->key = dbopt_log_key_copy(run->log, event->key);
-	slice->count++;
-}
-
 /* Reads the next events of the chunk into memory. */
 static void
-slice_fetch(Run *run, int limit)
+slice_fetch(Run *run)
 {
-	Slice	   *slice = &run->slice;
-	DbOptChunkWalk *walk;
-	DbOptLogEvent event;
 	MemoryContext previous;
 
 	MemoryContextReset(run->slice_context);
 	previous = MemoryContextSwitchTo(run->slice_context);
-	slice->count = 0;
-	slice->bytes = 0;
-	slice->is_last = false;
-	walk = dbopt_chunk_walk_begin(run->log, run->snapshot,
-								  run->cursor->event_type, &run->chunk,
-								  &run->done, DBOPT_LOG_ROWS);
-	while (slice->count < limit && slice->bytes < SLICE_BYTES)
-	{
-		if (!dbopt_chunk_walk_next(walk, &event))
-		{
-			slice->is_last = true;
-			break;
-		}
-		if (!is_marking(run) ||
-			dbopt_mark_lock(run->log, run->snapshot, &event))
-			slice_add(run, &event);
-	}
-	dbopt_chunk_walk_end(walk);
+	dbopt_slice_fetch(&run->slice, &run->source, &run->done,
+					  slice_limit(run));
 	MemoryContextSwitchTo(previous);
-}
-
-/* Is this the last place of the chunk? */
-static bool
-is_end_of_chunk(const Run *run, const DbOptPlace *place)
-{
-	const DbOptPlace *end = &run->chunk.to;
-
-	return !end->whole && place->position == end->position &&
-		datum_image_eq(place->key, end->key, run->log->key_by_value,
-					   run->log->key_length);
 }
 
 /* The first "count" events of the slice are done with. */
 static void
 slice_done(Run *run, int count)
 {
-	const Slice *slice = &run->slice;
+	const DbOptSlice *slice = &run->slice;
 
 	if (count > 0)
 	{
@@ -177,7 +119,8 @@ slice_done(Run *run, int count)
 	}
 	run->at_end = count == slice->count &&
 		(slice->is_last ||
-		 (count > 0 && is_end_of_chunk(run, &slice->places[count - 1])));
+		 (count > 0 && dbopt_slice_is_end(&run->source,
+										  &slice->places[count - 1])));
 }
 
 static void
@@ -209,11 +152,39 @@ note_failure(Run *run, const DbOptPlace *place, const DbOptFailure *failure)
 	run->failed = lappend(run->failed, failed);
 }
 
+/* Runs events of the chunk as they are read. */
+static bool
+run_stream(Run *run)
+{
+	DbOptStream stream = {0};
+	DbOptFailure failure;
+	MemoryContext previous;
+	bool		succeeded;
+
+	stream.source = &run->source;
+	stream.call = &run->call;
+	stream.from = run->done;
+	stream.limit = slice_limit(run);
+	MemoryContextReset(run->slice_context);
+	previous = MemoryContextSwitchTo(run->slice_context);
+	succeeded = dbopt_delivery_try_function(run->delivery, dbopt_stream_run,
+											&stream, &stream.count, &failure);
+	MemoryContextSwitchTo(previous);
+	if (!succeeded)
+		return false;
+	run->events += stream.count;
+	run->at_end = stream.at_end;
+	run->done = stream.done;
+	if (!run->at_end)
+		run->done.key = dbopt_log_key_copy(run->log, stream.done.key);
+	return true;
+}
+
 /* Runs the slice as a whole. */
 static bool
 run_bulk(Run *run)
 {
-	Slice	   *slice = &run->slice;
+	DbOptSlice *slice = &run->slice;
 	DbOptFailure failure;
 
 	if (!dbopt_delivery_try(run->delivery, &run->call, slice->rows,
@@ -229,7 +200,7 @@ run_bulk(Run *run)
 static bool
 run_one(Run *run, int i)
 {
-	Slice	   *slice = &run->slice;
+	DbOptSlice *slice = &run->slice;
 	DbOptFailure failure;
 
 	if (run->commit_failed)
@@ -253,7 +224,7 @@ run_one(Run *run, int i)
 static void
 run_singly(Run *run)
 {
-	Slice	   *slice = &run->slice;
+	DbOptSlice *slice = &run->slice;
 	int			count = Min(slice->count, slice_limit(run));
 	int			failures = 0;
 	int			i;
@@ -275,7 +246,7 @@ run_singly(Run *run)
 static void
 judge_slice(Run *run)
 {
-	const Slice *slice = &run->slice;
+	const DbOptSlice *slice = &run->slice;
 
 	run->ordered = dbopt_ordered_begin(run->delivery, run->log);
 	for (int i = 0; i < slice->count; i++)
@@ -341,24 +312,37 @@ step_is_full(const Run *run)
 	return run->events > 0;
 }
 
+/* Reads and runs the next slice. */
+static void
+run_slice(Run *run)
+{
+	slice_fetch(run);
+	if (run->slice.count == 0)
+		slice_done(run, 0);
+	else if (run->delivery->handler->ordered)
+		run_in_order(run);
+	else if (run->mode != RUN_BULK || run->slice.count == 1)
+		run_singly(run);
+	else if (!run_bulk(run))
+	{
+		run->mode = RUN_SINGLE;
+		if (slice_limit(run) > 0)
+			run_singly(run);
+	}
+}
+
 static void
 run_events(Run *run)
 {
+	bool		streams = run->chunk.events > 1 &&
+	dbopt_stream_fits(run->delivery->handler);
+
 	while (!step_is_full(run))
 	{
-		slice_fetch(run, slice_limit(run));
-		if (run->slice.count == 0)
-			slice_done(run, 0);
-		else if (run->delivery->handler->ordered)
-			run_in_order(run);
-		else if (run->mode != RUN_BULK || run->slice.count == 1)
-			run_singly(run);
-		else if (!run_bulk(run))
-		{
+		if (!streams || run->mode != RUN_BULK || slice_limit(run) == 1)
+			run_slice(run);
+		else if (!run_stream(run))
 			run->mode = RUN_SINGLE;
-			if (slice_limit(run) > 0)
-				run_singly(run);
-		}
 		run->blocked = !run->at_end &&
 			dbopt_delivery_is_blocked(run->delivery);
 	}
@@ -412,6 +396,10 @@ step_work(Run *run)
 		return;
 	}
 	run->snapshot = dbopt_snapshot_new();
+	run->source.log = run->log;
+	run->source.snapshot = run->snapshot;
+	run->source.event_type = run->cursor->event_type;
+	run->source.chunk = &run->chunk;
 	run->done = run->chunk.from;
 	run->delivery->broken = dbopt_call_prepare(&run->call,
 											   run->delivery->handler,
