@@ -41,7 +41,7 @@ demo:
 	@$(srcdir)/test/tools/demo.sh
 
 bench:
-	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/tools/install-deps.sh bench
 	@$(srcdir)/test/bench/bench.sh
 
 $(filter-out $(TOOLS),$(MAKECMDGOALS)):

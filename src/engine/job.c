@@ -43,6 +43,7 @@ typedef struct JobRun
 	DbOptDelivery delivery;
 	DbOptCursor *cursor;
 	TimestampTz claimed_at;		/* before the last batch of retries */
+	TimestampTz retry_since;	/* where the next batch of retries starts */
 } JobRun;
 
 /* Jobs that have failed in a row in this session. */
@@ -278,7 +279,7 @@ retry_round(JobRun *run)
 		finish_rejected(run);
 		return false;
 	}
-	result = dbopt_retry_batch(&run->delivery, run->job->since);
+	result = dbopt_retry_batch(&run->delivery, &run->retry_since);
 	dbopt_delivery_release(&run->delivery);
 	if (result == DBOPT_RETRY_BLOCKED)
 		finish_blocked(run);
@@ -288,6 +289,7 @@ retry_round(JobRun *run)
 static void
 retry(JobRun *run)
 {
+	run->retry_since = run->job->since;
 	while (retry_round(run))
 		if (dbopt_session_should_yield())
 		{

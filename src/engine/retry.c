@@ -31,6 +31,7 @@ typedef struct Batch
 	int			limit;
 	bool		blocked;
 	int			claimed;
+	TimestampTz last_due;		/* of what was claimed */
 	const DbOptFailure *commit_failure; /* of the one event claimed; NULL */
 
 	DbOptLog   *log;
@@ -197,6 +198,8 @@ batch_work(Batch *batch)
 		dbopt_queue_claim(&batch->queue, delivery->handler->handler_id,
 						  batch->since, batch->now, batch->limit);
 	batch->claimed = list_length(claimed);
+	if (claimed != NIL)
+		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
 	batch->snapshot = dbopt_snapshot_new();
 	retry_claimed(batch, claimed);
 	UnregisterSnapshot(batch->snapshot);
@@ -221,12 +224,20 @@ batch_run(Batch *batch, DbOptFailure *failure)
 	return true;
 }
 
+/*
+ * The next batch of the job need not pass the dead entries of this one again.
+ * What is queued in front of its start meanwhile is announced by who commits
+ * it, and gets a job of its own.
+ */
 static DbOptRetryResult
-batch_result(const Batch *batch)
+batch_result(const Batch *batch, TimestampTz *since)
 {
 	if (batch->blocked)
 		return DBOPT_RETRY_BLOCKED;
-	return batch->claimed == 0 ? DBOPT_RETRY_NONE : DBOPT_RETRY_SOME;
+	if (batch->claimed == 0)
+		return DBOPT_RETRY_NONE;
+	*since = Max(*since, batch->last_due);
+	return DBOPT_RETRY_SOME;
 }
 
 /*
@@ -244,26 +255,26 @@ batch_limit(const DbOptDelivery *delivery)
 }
 
 DbOptRetryResult
-dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz since)
+dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz *since)
 {
 	Batch		batch = {0};
 	DbOptFailure failure;
 
 	batch.delivery = delivery;
-	batch.since = since;
+	batch.since = *since;
 	batch.now = GetCurrentTimestamp();
 	batch.limit = batch_limit(delivery);
 	if (batch_run(&batch, &failure))
-		return batch_result(&batch);
+		return batch_result(&batch, since);
 
 	batch.limit = 1;
 	if (batch_run(&batch, &failure))
-		return batch_result(&batch);
+		return batch_result(&batch, since);
 	batch.commit_failure = &failure;
 	if (!batch_run(&batch, &failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not write down a failed retry: %s",
 						failure.message)));
-	return batch_result(&batch);
+	return batch_result(&batch, since);
 }

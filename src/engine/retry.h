@@ -16,10 +16,11 @@ typedef enum DbOptRetryResult
 } DbOptRetryResult;
 
 /*
- * Runs one batch of the retries that are due, in a transaction of its own.
+ * Runs one batch of the retries that have become due at *since or later, in a
+ * transaction of its own, and moves *since to where the next one starts.
  * Called and returns outside a transaction, with delivery->context current.
  */
 extern DbOptRetryResult dbopt_retry_batch(DbOptDelivery *delivery,
-										  TimestampTz since);
+										  TimestampTz *since);
 
 #endif							/* DBOPT_RETRY_H */

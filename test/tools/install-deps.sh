@@ -1,12 +1,15 @@
 #!/bin/bash
 # Installs what the tests need and is missing; silent when nothing is.
 #
+# usage: install-deps.sh [bench]    (with what the benchmark needs besides)
+#
 # A tool counts as present when it can be run, wherever it came from.  Debian
 # packages are installed as root or through sudo.  Set PG_VERSION to choose
 # the server's major version where none is installed yet.
 set -euo pipefail
 
 PG_CONFIG=${PG_CONFIG:-pg_config}
+purpose=${1:-tests}
 drop_in=/etc/postgresql-common/createcluster.d/dbopt-check.conf
 
 pg_dir() {
@@ -36,6 +39,7 @@ missing() {
 	[ -x "$(pg_dir bindir)/postgres" ] || echo "postgresql-$major"
 	[ -e "$(pg_dir sharedir)/extension/pg_trgm.control" ] || echo "postgresql-$major"
 	[ -e "$(pg_dir sharedir)/extension/pgtap.control" ] || echo "postgresql-$major-pgtap"
+	[ "$purpose" != bench ] || perl -e "use DBI; use DBD::Pg" 2>/dev/null || echo libdbd-pg-perl
 }
 
 as_root() {
