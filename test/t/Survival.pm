@@ -116,7 +116,7 @@ sub start_writers
 		  IPC::Run::start(
 			[
 				'bash', '-c',
-				"until [ -e $writers_dir/stop ]; do psql -X -q -f $script; done"
+				"while [ -d $writers_dir ] && [ ! -e $writers_dir/stop ]; do psql -X -q -f $script; done"
 			],
 			'<', \undef, '>', '/dev/null', '2>', '/dev/null',
 			init => sub {
