@@ -718,6 +718,480 @@ REVOKE ALL ON FUNCTION @extschema@.dbopt_delivered_before(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_delivered_before(integer) TO pg_monitor;
 GRANT SELECT ON @extschema@.dbopt_sources, @extschema@.dbopt_handlers TO pg_monitor;
 
+--
+-- Advice about indexes: one function a finding, put together by
+-- dbopt_index_advice().
+--
+
+CREATE VIEW @extschema@.dbopt_user_index AS
+	SELECT i.indexrelid AS index_oid,
+		i.indrelid AS table_oid,
+		c.relname::text AS index_name,
+		pg_catalog.format('%I.%I', n.nspname, c.relname) AS qualified_name,
+		m.amname::text AS method,
+		c.relkind = 'I' AS partitioned,
+		c.relispartition AS attached,
+		i.indisvalid AND i.indisready AND i.indislive AS valid,
+		i.indisunique AS is_unique,
+		pg_catalog.concat_ws(' ', i.indisunique, i.indimmediate, i.indnullsnotdistinct) AS uniqueness,
+		i.indisexclusion AS is_exclusion,
+		i.indisprimary OR i.indisunique OR i.indisexclusion OR i.indisreplident OR (
+			i.indnatts = 3 AND k.keys[2] = 'log_position' AND EXISTS (
+				SELECT FROM @extschema@.dbopt_source s
+				 WHERE s.events_oid IN (i.indrelid, pg_catalog.pg_partition_root(i.indrelid)))) AS needed,
+		i.indisprimary OR i.indisreplident OR EXISTS (
+			SELECT FROM pg_catalog.pg_constraint f
+			 WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS referenced,
+		(SELECT o.conname::text FROM pg_catalog.pg_constraint o
+		  WHERE o.conindid = i.indexrelid AND o.contype IN ('p', 'u', 'x')) AS constraint_name,
+		k.keys, k.columns, k.opclasses, k.directions, k.included,
+		coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '') AS predicate,
+		CASE c.relkind
+			WHEN 'I' THEN (SELECT pg_catalog.sum(pg_catalog.pg_stat_get_numscans(p.relid))
+							 FROM pg_catalog.pg_partition_tree(i.indexrelid) p WHERE p.isleaf)::bigint
+			ELSE pg_catalog.pg_stat_get_numscans(i.indexrelid)
+		END AS scans,
+		CASE c.relkind
+			WHEN 'I' THEN (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(p.relid))
+							 FROM pg_catalog.pg_partition_tree(i.indexrelid) p WHERE p.isleaf)::bigint
+			ELSE pg_catalog.pg_relation_size(i.indexrelid)
+		END AS bytes
+	  FROM pg_catalog.pg_index i
+	  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+	  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+	  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	  JOIN pg_catalog.pg_am m ON m.oid = c.relam
+	 CROSS JOIN LATERAL (
+		SELECT pg_catalog.array_agg(pg_catalog.concat_ws(' ',
+					pg_catalog.pg_get_indexdef(i.indexrelid, p, false),
+					CASE WHEN i.indcollation[p - 1] <> coalesce(b.attcollation, 0)
+						THEN 'COLLATE ' || i.indcollation[p - 1]::pg_catalog.regcollation END,
+					CASE WHEN NOT o.opcdefault OR a.attoptions IS NOT NULL
+						THEN pg_catalog.format('%I.%I', o.opcnamespace::pg_catalog.regnamespace::text, o.opcname) END,
+					'(' || pg_catalog.array_to_string(a.attoptions, ', ') || ')') ORDER BY p)
+				FILTER (WHERE p <= i.indnkeyatts) AS keys,
+			pg_catalog.array_agg(i.indkey[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS columns,
+			pg_catalog.array_agg(i.indclass[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS opclasses,
+			pg_catalog.array_agg(i.indoption[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS directions,
+			coalesce(pg_catalog.array_agg(i.indkey[p - 1] ORDER BY i.indkey[p - 1])
+				FILTER (WHERE p > i.indnkeyatts), '{}') AS included
+		  FROM pg_catalog.generate_series(1, i.indnatts) p
+		  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = p
+		  LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[p - 1] AND p <= i.indnkeyatts
+		  LEFT JOIN pg_catalog.pg_attribute b
+			ON b.attrelid = i.indrelid AND b.attnum = i.indkey[p - 1] AND b.attnum <> 0) k
+	 WHERE t.relkind IN ('r', 'p', 'm')
+	   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indrelid AND d.deptype = 'e');
+COMMENT ON VIEW @extschema@.dbopt_user_index IS
+	'indexes of ordinary tables, partitioned tables and materialized views, as the findings of dbopt_index_advice() need them; without those of the system and of extensions';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.index_oid IS 'the index';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.table_oid IS 'its table';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.index_name IS 'its name, without schema and quotes';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.qualified_name IS 'its name as it stands in a statement';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.method IS 'its access method';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.partitioned IS 'whether it is one of a partitioned table; scans and bytes are sums then';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.attached IS 'whether it is part of such an index, and lives and dies with it';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.valid IS 'whether queries may use it';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.is_unique IS 'whether it is unique';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.uniqueness IS 'what its uniqueness means: unique, immediate, nulls not distinct';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.is_exclusion IS 'whether it serves an exclusion constraint';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.needed IS 'whether it is needed without any scan: for a constraint, uniqueness, replica identity, or the delivery of events';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.referenced IS 'whether it is the primary key, the replica identity, or what a foreign key points to';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.constraint_name IS 'the constraint that it belongs to; NULL: none';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.keys IS 'its keys as CREATE INDEX takes them, in their order, but for their directions';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.columns IS 'the numbers of its key columns; 0: an expression';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.opclasses IS 'the operator classes of its keys';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.directions IS 'the directions of its keys: 1 descending, 2 nulls first, 3 both';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.included IS 'the numbers of the columns that it includes besides';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.predicate IS 'of a partial index; empty: none';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.scans IS 'scans since the statistics began';
+COMMENT ON COLUMN @extschema@.dbopt_user_index.bytes IS 'its size';
+GRANT SELECT ON @extschema@.dbopt_user_index TO pg_monitor;
+
+-- An index serves a foreign key when it finds the rows that refer to a key:
+-- its leading columns are those of the foreign key, in any order, or its
+-- method takes them at any place; and it leaves out no row but those with NULL.
+CREATE VIEW @extschema@.dbopt_foreign_key AS
+	SELECT f.oid AS constraint_oid,
+		f.conname::text AS constraint_name,
+		f.conrelid AS table_oid,
+		f.confrelid AS referenced_oid,
+		f.conkey AS columns,
+		(SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
+		   FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY u(attnum, place)
+		   JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = u.attnum) AS column_names,
+		ARRAY(SELECT x.index_oid FROM @extschema@.dbopt_user_index x
+			   WHERE x.table_oid = f.conrelid AND x.valid
+				 AND (x.predicate = '' OR
+					pg_catalog.string_to_array(pg_catalog.btrim(x.predicate, '()'), ') AND (') <@ ARRAY(
+						SELECT pg_catalog.format('%I IS NOT NULL', a.attname) FROM pg_catalog.pg_attribute a
+						 WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)))
+				 AND f.conkey <@ CASE x.method
+						WHEN 'btree' THEN x.columns[1:pg_catalog.cardinality(f.conkey)]
+						WHEN 'brin' THEN '{}'
+						ELSE x.columns END
+				 AND NOT EXISTS (
+					SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.conpfeqop)) u(attnum, operator)
+					 WHERE NOT EXISTS (
+						SELECT FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily
+						 WHERE c.oid = x.opclasses[pg_catalog.array_position(x.columns, u.attnum)]
+						   AND o.amopopr = u.operator))
+			   ORDER BY x.needed DESC, x.scans DESC, pg_catalog.cardinality(x.keys), x.index_oid) AS indexes
+	  FROM pg_catalog.pg_constraint f
+	 WHERE f.contype = 'f' AND f.conparentid = 0
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = f.conrelid AND d.deptype = 'e');
+COMMENT ON VIEW @extschema@.dbopt_foreign_key IS
+	'foreign keys, with the indexes that find the rows referring to a key; without those of extensions';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.constraint_oid IS 'the foreign key';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.constraint_name IS 'its name';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.table_oid IS 'the table that refers';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.referenced_oid IS 'the table that is referred to';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.columns IS 'numbers of the columns that refer';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.column_names IS 'their names as they stand in a statement';
+COMMENT ON COLUMN @extschema@.dbopt_foreign_key.indexes IS 'the indexes that serve it, first the one to keep; empty: none';
+GRANT SELECT ON @extschema@.dbopt_foreign_key TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_drop_statement(x @extschema@.dbopt_user_index) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT CASE
+		WHEN x.constraint_name IS NOT NULL THEN
+			format('ALTER TABLE %s DROP CONSTRAINT %I', x.table_oid::regclass, x.constraint_name)
+		WHEN x.partitioned THEN format('DROP INDEX %s', x.qualified_name)
+		ELSE format('DROP INDEX CONCURRENTLY %s', x.qualified_name) END
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_drop_statement(@extschema@.dbopt_user_index) IS
+	'the statement that removes an index; one of a partitioned table cannot be dropped concurrently';
+
+CREATE FUNCTION @extschema@.dbopt_advice_unused()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT x.index_name, x.table_oid, 'unused',
+		format('no scan since %s (%s ago), when %s; it takes %s, and work at every write; scans on a standby do not count here',
+			to_char(d.since, 'YYYY-MM-DD HH24:MI:SS TZ'), date_trunc('second', clock_timestamp() - d.since),
+			CASE WHEN d.stats_reset IS NULL THEN 'the server was started, or longer' ELSE 'the statistics were reset' END,
+			pg_size_pretty(x.bytes)),
+		@extschema@.dbopt_drop_statement(x)
+	  FROM @extschema@.dbopt_user_index x,
+		(SELECT stats_reset, coalesce(stats_reset, pg_postmaster_start_time()) AS since
+		   FROM pg_stat_database WHERE datname = current_database()) d
+	 WHERE x.scans = 0 AND x.valid AND NOT x.needed AND NOT x.attached
+	   AND NOT EXISTS (SELECT FROM @extschema@.dbopt_foreign_key f WHERE f.indexes[1] = x.index_oid)
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_unused() IS
+	'part of dbopt_index_advice(): indexes without a scan; none that a constraint, uniqueness, replica identity or the delivery of events needs, nor the one to keep of those that serve a foreign key';
+
+CREATE FUNCTION @extschema@.dbopt_advice_duplicate()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT DISTINCT ON (x.index_oid) x.index_name, x.table_oid, 'duplicate',
+		format('the same as %s; it takes %s', y.qualified_name, pg_size_pretty(x.bytes)),
+		@extschema@.dbopt_drop_statement(x)
+	  FROM @extschema@.dbopt_user_index x
+	  JOIN @extschema@.dbopt_user_index y USING (table_oid, method, keys, directions, included, predicate, valid)
+	 WHERE x.valid AND NOT x.attached AND NOT x.referenced AND NOT x.is_exclusion AND NOT y.is_exclusion
+	   AND x.index_oid <> y.index_oid
+	   AND (x.uniqueness = y.uniqueness OR (NOT x.is_unique AND NOT x.needed))
+	   AND (x.is_unique, x.attached, x.referenced, x.needed, x.constraint_name IS NOT NULL, x.scans, y.index_oid)
+		< (y.is_unique, y.attached, y.referenced, y.needed, y.constraint_name IS NOT NULL, y.scans, x.index_oid)
+	 ORDER BY x.index_oid, y.is_unique DESC, y.attached DESC, y.referenced DESC, y.needed DESC, y.constraint_name IS NULL,
+		y.scans DESC, y.index_oid
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_duplicate() IS
+	'part of dbopt_index_advice(): indexes that are the same as another one, which is to stay: the one that a constraint needs, or with more scans, or the older one';
+
+-- A btree serves whatever a prefix of its keys serves, also backwards.
+CREATE FUNCTION @extschema@.dbopt_advice_covered()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT DISTINCT ON (x.index_oid) x.index_name, x.table_oid, 'covered',
+		format('%s (%s) begins with the same columns; this one takes %s', y.qualified_name, pg_size_pretty(y.bytes),
+			pg_size_pretty(x.bytes)),
+		@extschema@.dbopt_drop_statement(x)
+	  FROM @extschema@.dbopt_user_index x
+	  JOIN @extschema@.dbopt_user_index y USING (table_oid, method, predicate, valid)
+	 CROSS JOIN LATERAL (
+		SELECT cardinality(x.keys) AS length,
+			y.directions[1:cardinality(x.keys)] AS directions,
+			ARRAY(SELECT d # 3::smallint FROM unnest(x.directions) WITH ORDINALITY u(d, n) ORDER BY n) AS backwards) p
+	 WHERE x.method = 'btree' AND x.valid AND NOT x.attached AND NOT x.needed AND x.index_oid <> y.index_oid
+	   AND x.keys = y.keys[1:p.length]
+	   AND p.directions IN (x.directions, p.backwards)
+	   AND x.included <@ (y.included || y.columns)
+	   -- the same is a duplicate; of two that cover each other one stays
+	   AND (x.keys, x.directions, x.included) IS DISTINCT FROM (y.keys, y.directions, y.included)
+	   AND (p.length < cardinality(y.keys) OR NOT y.included <@ x.included OR y.needed
+		OR (x.scans, y.index_oid) < (y.scans, x.index_oid))
+	   -- one that is unused, while this one is not, is the one to drop
+	   AND (y.needed OR y.scans > 0 OR x.scans = 0
+		AND NOT EXISTS (SELECT FROM @extschema@.dbopt_foreign_key f WHERE f.indexes[1] = x.index_oid))
+	 ORDER BY x.index_oid, cardinality(y.keys), y.index_oid
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_covered() IS
+	'part of dbopt_index_advice(): btree indexes whose keys are the first ones of another one''s, in the same order or all of them reversed, with the same operator classes, collations and predicate, and whose included columns it has, too; none that a constraint, uniqueness, replica identity or the delivery of events needs';
+
+-- A partition of a partitioned table without its part of an index leaves the
+-- whole of it invalid; other invalid ones are what a failed build left.
+CREATE FUNCTION @extschema@.dbopt_advice_invalid()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT x.index_name, x.table_oid, 'invalid',
+		format('no query uses it, while it takes %s and work at every write: its build failed or was cancelled',
+			pg_size_pretty(x.bytes)),
+		CASE WHEN x.index_name ~ '_cc(new|old)[0-9]*$' THEN @extschema@.dbopt_drop_statement(x)
+			ELSE format('REINDEX INDEX CONCURRENTLY %s', x.qualified_name) END
+	  FROM @extschema@.dbopt_user_index x
+	 WHERE NOT x.valid AND NOT x.partitioned
+	   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p
+						WHERE p.datname = current_database() AND p.relid = x.table_oid AND p.index_relid IN (0, x.index_oid))
+	UNION ALL
+	SELECT x.index_name, x.table_oid, 'invalid',
+		format('no query on the whole table uses it: partition %s lacks its part', t.oid::regclass),
+		concat(CASE WHEN y.index_oid IS NULL THEN
+			format(E'CREATE %sINDEX %s%s ON %s%s;\n', CASE WHEN x.is_unique THEN 'UNIQUE ' END,
+				CASE t.relkind WHEN 'r' THEN 'CONCURRENTLY ' END, quote_ident(p.name), t.oid::regclass, p.definition) END,
+			format('ALTER INDEX %s ATTACH PARTITION %s', x.qualified_name,
+				coalesce(y.qualified_name, format('%s.%I', t.relnamespace::regnamespace, p.name))))
+	  FROM @extschema@.dbopt_user_index x
+	  JOIN pg_inherits h ON h.inhparent = x.table_oid
+	  JOIN pg_class t ON t.oid = h.inhrelid AND t.relkind IN ('r', 'p')
+	  LEFT JOIN @extschema@.dbopt_user_index y ON y.table_oid = t.oid AND y.valid AND NOT y.attached
+	   AND (y.method, y.keys, y.directions, y.included, y.predicate, y.uniqueness)
+		 = (x.method, x.keys, x.directions, x.included, x.predicate, x.uniqueness)
+	 CROSS JOIN LATERAL (
+		SELECT left(t.relname, 40) || '_' || x.index_oid AS name,
+			substr(pg_get_indexdef(x.index_oid), 1 + length(format('CREATE %sINDEX %I ON ONLY %s',
+				CASE WHEN x.is_unique THEN 'UNIQUE ' END, x.index_name, x.table_oid::regclass))) AS definition) p
+	 WHERE NOT x.valid AND x.partitioned
+	   AND NOT EXISTS (SELECT FROM pg_inherits a JOIN pg_index i ON i.indexrelid = a.inhrelid
+						WHERE a.inhparent = x.index_oid AND i.indrelid = t.oid)
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_invalid() IS
+	'part of dbopt_index_advice(): indexes that no query may use, but for those that are being built; of a partitioned table''s index a row for each partition that lacks its part';
+
+CREATE FUNCTION @extschema@.dbopt_advice_foreign_key()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT NULL, f.table_oid, 'foreign_key',
+		format('no index for foreign key %I: to delete a row of %s, or to change its key, reads all of this table (%s)',
+			f.constraint_name, f.referenced_oid::regclass,
+			(SELECT pg_size_pretty(sum(pg_relation_size(p.oid))) FROM (
+				SELECT f.table_oid AS oid UNION SELECT relid FROM pg_partition_tree(f.table_oid)) p)),
+		format('CREATE INDEX %sON %s (%s)', CASE WHEN t.relkind = 'r' THEN 'CONCURRENTLY ' END, f.table_oid::regclass,
+			f.column_names)
+	  FROM @extschema@.dbopt_foreign_key f JOIN pg_class t ON t.oid = f.table_oid
+	 WHERE f.indexes = '{}'
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_foreign_key() IS
+	'part of dbopt_index_advice(): foreign keys that no valid index serves; a partial index does when it leaves out nothing but NULL';
+
+--
+-- Statements that have been run, from pg_stat_statements
+--
+
+CREATE FUNCTION @extschema@.dbopt_statements(missing_ok boolean)
+	RETURNS TABLE (queryid bigint, role name, calls bigint, total_ms float8, mean_ms float8, rows bigint, query text)
+	AS 'MODULE_PATHNAME', 'dbopt_statements'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@.dbopt_statements(boolean) IS
+	'the statements of this database in pg_stat_statements, in whichever schema that is; queryid and query as it shows them to the caller: NULL and a placeholder for others'' statements, unless the caller is a member of pg_read_all_stats. missing_ok: no rows where it is missing, else error 55000 with a hint how to install it';
+
+CREATE FUNCTION @extschema@.dbopt_statement_columns(query text)
+	RETURNS TABLE (schema_name text, table_name text, column_name text, usage text)
+	AS 'MODULE_PATHNAME', 'dbopt_statement_columns'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_statement_columns(text) IS
+	'the tables that a SELECT, INSERT, UPDATE, DELETE or MERGE names, as written (schema_name NULL: without a schema), and how it uses columns of theirs: equal, range or order; column_name and usage NULL: the table as such. A column without a qualifier is given for each table. No rows for what does not parse, and for other statements';
+
+CREATE VIEW @extschema@.dbopt_user_column AS
+	SELECT a.attrelid AS table_oid,
+		a.attname AS column_name,
+		a.attnum AS column_number,
+		(SELECT CASE WHEN s.stadistinct < 0 THEN -1 / s.stadistinct::float8
+					ELSE greatest(t.reltuples, 1) / nullif(s.stadistinct, 0)::float8 END
+		   FROM pg_catalog.pg_statistic s
+		  WHERE s.starelid = a.attrelid AND s.staattnum = a.attnum
+		  ORDER BY s.stainherit DESC LIMIT 1) AS rows_a_value,
+		t.reltuples AS table_rows
+	  FROM pg_catalog.pg_attribute a
+	  JOIN pg_catalog.pg_class t ON t.oid = a.attrelid
+	  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+	 WHERE t.relkind IN ('r', 'p', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+	   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e');
+COMMENT ON VIEW @extschema@.dbopt_user_column IS
+	'columns of the tables that dbopt_index_advice() looks at, with how selective they are';
+COMMENT ON COLUMN @extschema@.dbopt_user_column.table_oid IS 'the table';
+COMMENT ON COLUMN @extschema@.dbopt_user_column.column_name IS 'the column';
+COMMENT ON COLUMN @extschema@.dbopt_user_column.column_number IS 'its number';
+COMMENT ON COLUMN @extschema@.dbopt_user_column.rows_a_value IS 'rows that share a value of it, by the statistics of ANALYZE; NULL: not known';
+COMMENT ON COLUMN @extschema@.dbopt_user_column.table_rows IS 'rows of the table, estimated; -1: not known';
+GRANT SELECT ON @extschema@.dbopt_user_column TO pg_monitor;
+
+-- The search path that a statement was run with is not known.
+CREATE FUNCTION @extschema@.dbopt_named_tables(schema_name text, table_name text) RETURNS SETOF oid
+	LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	 WHERE c.relname = $2 AND c.relkind IN ('r', 'p', 'm', 'v', 'f')
+	   AND CASE WHEN $1 IS NULL THEN n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ELSE n.nspname = $1 END
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_named_tables(text, text) IS
+	'the tables and views that a name may stand for; schema_name NULL: in any schema but the system''s';
+
+-- Partitions count as the whole table.
+CREATE FUNCTION @extschema@.dbopt_statement_uses(missing_ok boolean)
+	RETURNS TABLE (queryid bigint, role name, calls bigint, total_ms float8, table_oid oid, column_name name, usage text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT DISTINCT s.queryid, s.role, s.calls, s.total_ms, coalesce(pg_partition_root(t), t), a.attname, u.usage
+	  FROM @extschema@.dbopt_statements(missing_ok) s
+	 CROSS JOIN @extschema@.dbopt_statement_columns(s.query) u
+	 CROSS JOIN @extschema@.dbopt_named_tables(u.schema_name, u.table_name) t
+	  LEFT JOIN pg_attribute a ON a.attrelid = t AND a.attname = u.column_name AND a.attnum > 0
+	 WHERE u.column_name IS NULL OR a.attname IS NOT NULL
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_statement_uses(boolean) IS
+	'the tables that the statements of pg_stat_statements name, and their columns by use: equal, range or order; column_name and usage NULL: the table as such. A name without a schema stands for every table of that name. Times in ms. Errors and missing_ok as for dbopt_statements()';
+
+CREATE FUNCTION @extschema@.dbopt_advice_sequential()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	WITH scanned AS (
+		SELECT coalesce(pg_partition_root(relid), relid) AS table_oid, sum(seq_scan) AS scans,
+			sum(seq_tup_read) / nullif(sum(seq_scan), 0) AS rows, sum(pg_relation_size(relid)) AS bytes
+		  FROM pg_stat_user_tables GROUP BY 1
+	), candidate AS (
+		-- the column asked for most that no index begins with
+		SELECT DISTINCT ON (u.table_oid) u.table_oid, u.column_name, sum(u.calls) AS calls
+		  FROM @extschema@.dbopt_statement_uses(true) u
+		  JOIN @extschema@.dbopt_user_column c USING (table_oid, column_name)
+		  JOIN pg_attribute a ON a.attrelid = u.table_oid AND a.attname = u.column_name
+		 WHERE u.usage IN ('equal', 'range') AND (c.rows_a_value IS NULL OR c.rows_a_value < c.table_rows / 20)
+		   AND EXISTS (SELECT FROM pg_type t
+						WHERE t.oid = a.atttypid AND t.typcategory IN ('D', 'E', 'I', 'N', 'S', 'T')
+						   OR t.oid = a.atttypid AND t.typname IN ('uuid', 'oid', 'bool'))
+		   AND NOT EXISTS (SELECT FROM @extschema@.dbopt_user_index x
+							WHERE x.table_oid = u.table_oid AND x.valid AND x.columns[1] = c.column_number)
+		 GROUP BY u.table_oid, u.column_name, u.usage
+		 ORDER BY u.table_oid, u.usage, sum(u.calls) DESC, u.column_name
+	)
+	SELECT NULL, s.table_oid, 'sequential_scans',
+		format('%s sequential scans have read %s rows each on the average, of a table of %s%s', s.scans, round(s.rows),
+			pg_size_pretty(s.bytes),
+			CASE WHEN c.column_name IS NOT NULL THEN format('; statements that were called %s times ask for %I, which no index begins with',
+				c.calls, c.column_name) END),
+		CASE WHEN c.column_name IS NOT NULL THEN format('CREATE INDEX %sON %s (%I)',
+				CASE WHEN t.relkind <> 'p' THEN 'CONCURRENTLY ' END, s.table_oid::regclass, c.column_name)
+			WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') THEN
+				'SELECT * FROM @extschema@.dbopt_slow_queries()'
+			ELSE 'CREATE EXTENSION pg_stat_statements' END
+	  FROM scanned s JOIN pg_class t ON t.oid = s.table_oid
+	  LEFT JOIN candidate c USING (table_oid)
+	 WHERE s.scans >= 5 AND s.rows >= 10000 AND s.bytes >= 1048576
+	   AND EXISTS (SELECT FROM @extschema@.dbopt_user_column u WHERE u.table_oid = s.table_oid)
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_sequential() IS
+	'part of dbopt_index_advice(): tables of 1 MB or more with five or more sequential scans of 10,000 rows or more on the average; with an index for the column that statements ask for most, where pg_stat_statements tells';
+
+-- Plain columns only: neither expressions nor partial indexes, which queries
+-- have to match in other ways.
+CREATE FUNCTION @extschema@.dbopt_advice_column_order()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	WITH uses AS MATERIALIZED (
+		SELECT table_oid, column_name, min(usage) AS usage, sum(calls) AS calls
+		  FROM @extschema@.dbopt_statement_uses(true) WHERE column_name IS NOT NULL GROUP BY table_oid, column_name
+	), key AS (
+		SELECT x.index_oid, k.place, k.definition, k.direction, c.column_name, c.column_number, c.rows_a_value, u.usage, u.calls
+		  FROM @extschema@.dbopt_user_index x
+		 CROSS JOIN ROWS FROM (unnest(x.columns), unnest(x.keys), unnest(x.directions))
+			WITH ORDINALITY k(column_number, definition, direction, place)
+		  JOIN @extschema@.dbopt_user_column c ON c.table_oid = x.table_oid AND c.column_number = k.column_number
+		  LEFT JOIN uses u ON u.table_oid = x.table_oid AND u.column_name = c.column_name
+		 WHERE x.method = 'btree' AND x.valid AND NOT x.needed AND NOT x.attached AND x.predicate = ''
+		   AND cardinality(x.columns) > 1 AND 0 <> ALL (x.columns)
+	)
+	SELECT x.index_name, x.table_oid, 'column_order',
+		format('statements that were called %s times ask for %I and none for %I, which comes first, though %s rows share a value of it, and %s one of %2$I',
+			b.calls, b.column_name, a.column_name, round(a.rows_a_value), round(b.rows_a_value)),
+		format('CREATE INDEX %sON %s (%s)%s', CASE WHEN NOT x.partitioned THEN 'CONCURRENTLY ' END, x.table_oid::regclass,
+			(SELECT string_agg(concat_ws(' ', k.definition, (ARRAY['DESC NULLS LAST', 'NULLS FIRST', 'DESC'])[k.direction]),
+						', ' ORDER BY k.usage = 'equal' DESC NULLS LAST,
+						CASE WHEN k.usage = 'equal' THEN k.rows_a_value END, k.place)
+			   FROM key k WHERE k.index_oid = x.index_oid),
+			(SELECT format(' INCLUDE (%s)', string_agg(quote_ident(i.attname), ', ' ORDER BY i.attnum)) FROM pg_attribute i
+			  WHERE i.attrelid = x.table_oid AND i.attnum = ANY (x.included) HAVING count(*) > 0))
+	  FROM @extschema@.dbopt_user_index x
+	  JOIN key a ON a.index_oid = x.index_oid AND a.place = 1 AND a.usage IS NULL
+	 CROSS JOIN LATERAL (
+		SELECT k.* FROM key k WHERE k.index_oid = x.index_oid AND k.usage = 'equal' AND k.rows_a_value < a.rows_a_value
+		 ORDER BY k.rows_a_value LIMIT 1) b
+	 WHERE NOT EXISTS (SELECT FROM @extschema@.dbopt_user_index y
+						WHERE y.table_oid = x.table_oid AND y.valid AND y.columns[1] = b.column_number AND y.predicate = '')
+	   AND NOT EXISTS (SELECT FROM @extschema@.dbopt_foreign_key f WHERE x.index_oid = ANY (f.indexes))
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_column_order() IS
+	'part of dbopt_index_advice(): btree indexes of two or more columns whose first one no statement of pg_stat_statements asks for, while they ask for a later one that is more selective and that no index begins with; none that a constraint or a foreign key needs, no partial ones and none with expressions; nothing where pg_stat_statements is missing, or does not show the caller its statements';
+
+CREATE FUNCTION @extschema@.dbopt_index_advice()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
+	AS $$
+	SELECT * FROM @extschema@.dbopt_advice_invalid()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_duplicate()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_covered()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_unused()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_column_order()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_foreign_key()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_sequential()
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_index_advice() IS
+	'what could be better about the indexes of this database, without those of the system and of extensions. index_name NULL: an index that is missing. finding: invalid, duplicate, covered (by a longer index), unused, column_order, foreign_key (without an index), sequential_scans. statement: mends it, and is never run by dbopt; look at it first, and run one that says CONCURRENTLY outside a transaction. column_order, and the column of sequential_scans, are found only where pg_stat_statements is installed and the caller may read it';
+
+-- They report; the parts are for dbopt_index_advice().
+REVOKE ALL ON FUNCTION
+	@extschema@.dbopt_drop_statement(@extschema@.dbopt_user_index),
+	@extschema@.dbopt_advice_unused(),
+	@extschema@.dbopt_advice_duplicate(),
+	@extschema@.dbopt_advice_covered(),
+	@extschema@.dbopt_advice_invalid(),
+	@extschema@.dbopt_advice_foreign_key(),
+	@extschema@.dbopt_statements(boolean),
+	@extschema@.dbopt_statement_columns(text),
+	@extschema@.dbopt_named_tables(text, text),
+	@extschema@.dbopt_statement_uses(boolean),
+	@extschema@.dbopt_advice_sequential(),
+	@extschema@.dbopt_advice_column_order(),
+	@extschema@.dbopt_index_advice()
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.dbopt_drop_statement(@extschema@.dbopt_user_index),
+	@extschema@.dbopt_advice_unused(),
+	@extschema@.dbopt_advice_duplicate(),
+	@extschema@.dbopt_advice_covered(),
+	@extschema@.dbopt_advice_invalid(),
+	@extschema@.dbopt_advice_foreign_key(),
+	@extschema@.dbopt_statements(boolean),
+	@extschema@.dbopt_statement_columns(text),
+	@extschema@.dbopt_named_tables(text, text),
+	@extschema@.dbopt_statement_uses(boolean),
+	@extschema@.dbopt_advice_sequential(),
+	@extschema@.dbopt_advice_column_order(),
+	@extschema@.dbopt_index_advice()
+	TO pg_monitor;
+
 -- What to tell whoever installs it.
 CREATE FUNCTION @extschema@.dbopt_installed(schema text) RETURNS void
 	AS 'MODULE_PATHNAME', 'dbopt_installed' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

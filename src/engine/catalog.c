@@ -67,9 +67,10 @@ forget_on_change(Datum arg, Oid relid)
 		memset(&known, 0, sizeof(known));
 }
 
-static Oid
-extension_schema(Oid extension)
+Oid
+dbopt_extension_schema(const char *name)
 {
+	Oid			extension = get_extension_oid(name, true);
 	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -97,12 +98,7 @@ dbopt_schema_oid(void)
 		callback_registered = true;
 	}
 	if (!OidIsValid(known.schema))
-	{
-		Oid			extension = get_extension_oid("dbopt", true);
-
-		if (OidIsValid(extension))
-			known.schema = extension_schema(extension);
-	}
+		known.schema = dbopt_extension_schema("dbopt");
 	return known.schema;
 }
 

@@ -187,6 +187,9 @@ enum
 	Natts_ordered = 6
 };
 
+/* The schema of any extension; InvalidOid when this database has not got it. */
+extern Oid	dbopt_extension_schema(const char *name);
+
 /* InvalidOid when the extension is not installed in this database. */
 extern Oid	dbopt_schema_oid(void);
 extern Oid	dbopt_table_oid(DbOptTable table);

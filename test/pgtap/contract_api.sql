@@ -26,6 +26,7 @@ INSERT INTO contract VALUES
 	('dbopt_pause()', '', 'void', 'nobody'),
 	('dbopt_resume()', '', 'void', 'nobody'),
 	('dbopt_delivered_before(integer)', 'source_id integer', 'bigint', 'monitor'),
+	('dbopt_index_advice()', '', 'TABLE(index_name text, table_name regclass, finding text, detail text, statement text)', 'monitor'),
 	('dbopt_stamp()', '', 'trigger', 'everybody'),
 	('dbopt_truncated()', '', 'trigger', 'everybody');
 
