@@ -33,9 +33,23 @@ compare_positions(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+/* Keeps one of each in a sorted array; returns how many those are. */
+static int
+remove_doubles(int64 *positions, int count)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < count; i++)
+		if (kept == 0 || positions[kept - 1] != positions[i])
+			positions[kept++] = positions[i];
+	return kept;
+}
+
 /*
  * Of the in-progress list the top-level ids suffice, since positions are
- * stamped with those.  The backend's own is not in the list.
+ * stamped with those.  The backend's own is not in the list.  One that is just
+ * being prepared may be there twice, for its backend and as a prepared
+ * transaction: a hole that was kept twice would be handed out twice.
  */
 void
 dbopt_horizon_read(Snapshot snapshot, int64 position_offset,
@@ -55,6 +69,7 @@ dbopt_horizon_read(Snapshot snapshot, int64 position_offset,
 			full_position(own, next, position_offset);
 	qsort(horizon->running, horizon->nrunning, sizeof(int64),
 		  compare_positions);
+	horizon->nrunning = remove_doubles(horizon->running, horizon->nrunning);
 }
 
 int

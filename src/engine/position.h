@@ -3,7 +3,7 @@
  *		Log positions, and which of them are still in progress.
  *
  * A position is a transaction's full 64-bit id plus the database's offset.
- * Sets of positions are ascending arrays, searched by halves.
+ * Sets of positions are ascending arrays without doubles, searched by halves.
  */
 #ifndef DBOPT_POSITION_H
 #define DBOPT_POSITION_H
@@ -18,7 +18,7 @@ typedef struct DbOptHorizon
 {
 	int64		limit;
 	int			nrunning;
-	int64	   *running;		/* ascending */
+	int64	   *running;		/* ascending, each once */
 } DbOptHorizon;
 
 extern void dbopt_horizon_read(Snapshot snapshot, int64 position_offset,
