@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use ExactlyOnce;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -81,27 +84,15 @@ command_ok(
 $long->query_safe('COMMIT');
 $long->quit;
 
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('120 s')}),
-	't', 'nothing is left to deliver');
-foreach my $case ([ 'ones', 'log' ], [ 'sevens', 'log' ], [ 'marks', 'marked' ])
-{
-	my ($handler, $table) = @$case;
-
-	is( $node->safe_psql('postgres', qq{
-		SELECT count(*) FILTER (WHERE x.id IS NULL) AS missing,
-			count(*) FILTER (WHERE x.n > 1) AS doubled,
-			count(*) FILTER (WHERE e.id IS NULL) AS invented,
-			count(e.id) > 1000 AS enough
-		  FROM $table e
-		  FULL JOIN (SELECT id, count(*) AS n FROM effects
-				WHERE handler = '$handler' GROUP BY id) x USING (id)}),
-		'0|0|0|t',
-		"$handler: each committed event once, and nothing else");
-}
+drained($node, 'after the writers');
+each_once($node, 'ones', 'log', 'id', 1000);
+each_once($node, 'sevens', 'log', 'id', 1000);
+each_once($node, 'marks', 'marked', 'id', 1000);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM marked WHERE NOT processed'),
 	'0', 'all are marked as processed');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_chunk'),
 	'0', 'no chunk is left');
+no_job_failed($node);
 
 $node->stop;
 done_testing();
