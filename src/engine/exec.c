@@ -145,6 +145,14 @@ dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
 	return committed;
 }
 
+void
+dbopt_exec_raise_commit(const DbOptFailure *failure)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INTERNAL_ERROR),
+			 errmsg("could not commit: %s", failure->message)));
+}
+
 bool
 dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 			   DbOptFailure *failure)

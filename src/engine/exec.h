@@ -42,6 +42,10 @@ extern bool dbopt_exec_commit(MemoryContext context,
 							  DbOptDurability durability,
 							  DbOptFailure *failure);
 
+/* Raises a failure of a commit that has nobody else to answer for it. */
+extern void dbopt_exec_raise_commit(const DbOptFailure *failure)
+			pg_attribute_noreturn();
+
 /*
  * Calls a function in a subtransaction, which is rolled back when the function
  * fails or needs more than "timeout" microseconds (0: no limit).

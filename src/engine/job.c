@@ -87,9 +87,7 @@ round_commit(JobRun *run, DbOptDurability durability)
 	DbOptFailure failure;
 
 	if (!dbopt_exec_commit(run->round_context, durability, &failure))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not commit: %s", failure.message)));
+		dbopt_exec_raise_commit(&failure);
 }
 
 static void

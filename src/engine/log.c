@@ -243,6 +243,14 @@ dbopt_log_key_copy(const DbOptLog *log, Datum key)
 	return datumCopy(key, log->key_by_value, log->key_length);
 }
 
+bool
+dbopt_log_same_event(const DbOptLog *log, const DbOptPlace *a,
+					 const DbOptPlace *b)
+{
+	return a->position == b->position &&
+		datum_image_eq(a->key, b->key, log->key_by_value, log->key_length);
+}
+
 Datum
 dbopt_log_event_row(const DbOptLog *log, const DbOptLogEvent *event)
 {

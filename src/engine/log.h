@@ -103,6 +103,10 @@ extern char *dbopt_log_key_to_text(const DbOptLog *log, Datum key);
 extern Datum dbopt_log_key_from_text(const DbOptLog *log, const char *text);
 extern Datum dbopt_log_key_copy(const DbOptLog *log, Datum key);
 
+/* Are two places those of the same event? */
+extern bool dbopt_log_same_event(const DbOptLog *log, const DbOptPlace *a,
+								 const DbOptPlace *b);
+
 /* The event as a row of the events table itself; palloc'd. */
 extern Datum dbopt_log_event_row(const DbOptLog *log,
 								 const DbOptLogEvent *event);

@@ -209,13 +209,26 @@ dbopt_queue_has(int32 handler_id, int64 position, const char *key,
 	return found;
 }
 
+/* Locks the retry in a tuple; false: another session has it. */
+static bool
+lock_tuple(DbOptQueue *queue, Snapshot snapshot, HeapTuple tuple)
+{
+	TupleTableSlot *slot = table_slot_create(queue->retries, NULL);
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(queue->retries, &tuple->t_self, snapshot, slot,
+							  GetCurrentCommandId(false), LockTupleExclusive,
+							  LockWaitSkip, 0, &failure);
+	ExecDropSingleTupleTableSlot(slot);
+	return result == TM_Ok;
+}
+
 static DbOptReleased
 release_tuple(DbOptQueue *queue, Snapshot snapshot, HeapTuple tuple,
 			  bool untried, TimestampTz now)
 {
 	TupleDesc	desc = RelationGetDescr(queue->retries);
-	TupleTableSlot *slot;
-	TM_FailureData failure;
 	bool		isnull;
 	TimestampTz at;
 	bool		tried;
@@ -228,12 +241,8 @@ release_tuple(DbOptQueue *queue, Snapshot snapshot, HeapTuple tuple,
 		return DBOPT_RELEASED_DUE;
 	if (at != DT_NOEND && (tried || !untried))
 		return DBOPT_RELEASED_LATER;
-	slot = table_slot_create(queue->retries, NULL);
-	if (table_tuple_lock(queue->retries, &tuple->t_self, snapshot, slot,
-						 GetCurrentCommandId(false), LockTupleExclusive,
-						 LockWaitSkip, 0, &failure) == TM_Ok)
+	if (lock_tuple(queue, snapshot, tuple))
 		set_retry_at(queue, tuple, now);
-	ExecDropSingleTupleTableSlot(slot);
 	return DBOPT_RELEASED_DUE;
 }
 
@@ -300,7 +309,6 @@ dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, TimestampTz since,
 	Relation	index = index_open(dbopt_retry_due_index_oid(),
 								   AccessShareLock);
 	Snapshot	snapshot = dbopt_snapshot_new();
-	TupleTableSlot *slot = table_slot_create(queue->retries, NULL);
 	SysScanDesc scan = due_scan_begin(queue->retries, index, snapshot,
 									  handler_id, BTGreaterEqualStrategyNumber,
 									  F_TIMESTAMPTZ_GE, since);
@@ -313,19 +321,35 @@ dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, TimestampTz since,
 	{
 		DbOptFailed *failed = failed_from_tuple(tuple,
 												RelationGetDescr(queue->retries));
-		TM_FailureData failure;
 
 		if (failed->retry_at > now)
 			break;
-		if (table_tuple_lock(queue->retries, &tuple->t_self, snapshot, slot,
-							 GetCurrentCommandId(false), LockTupleExclusive,
-							 LockWaitSkip, 0, &failure) == TM_Ok)
+		if (lock_tuple(queue, snapshot, tuple))
 			claimed = lappend(claimed, failed);
 	}
 	systable_endscan_ordered(scan);
-	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	index_close(index, NoLock);
+	return claimed;
+}
+
+DbOptFailed *
+dbopt_queue_claim_again(DbOptQueue *queue, int32 handler_id,
+						const DbOptFailed *failed)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = event_scan_begin(queue->retries, snapshot, handler_id,
+										failed->position, failed->key);
+	HeapTuple	tuple = systable_getnext(scan);
+	DbOptFailed *claimed = NULL;
+
+	if (HeapTupleIsValid(tuple) && lock_tuple(queue, snapshot, tuple))
+		claimed = failed_from_tuple(tuple, RelationGetDescr(queue->retries));
+	if (claimed != NULL && (claimed->attempts != failed->attempts ||
+							claimed->retry_at != failed->retry_at))
+		claimed = NULL;
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
 	return claimed;
 }
 

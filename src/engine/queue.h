@@ -62,6 +62,14 @@ extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
 extern List *dbopt_queue_claim(DbOptQueue *queue, int32 handler_id,
 							   TimestampTz since, TimestampTz now, int limit);
 
+/*
+ * Locks one event's retry, if it is as "failed" was when it was claimed: no
+ * other session has tried it since.  NULL: it is not, or another one has it.
+ */
+extern DbOptFailed *dbopt_queue_claim_again(DbOptQueue *queue,
+											int32 handler_id,
+											const DbOptFailed *failed);
+
 /* What has become of an event that was held back. */
 typedef enum DbOptReleased
 {

@@ -5,9 +5,10 @@
  * Run by pool sessions, as the handler's role.  A batch is one transaction:
  * lock the events table, claim due rows of the retry queue, take a new
  * snapshot, run each event in a subtransaction; delete its row, move it on or
- * make it a dead letter; commit.  When the commit fails, the batch runs again
- * one event a transaction, and a commit that fails then is that event's
- * failure.
+ * make it a dead letter; commit.  When the commit fails, as many events run
+ * again one a transaction.  One that was alone in a transaction whose commit
+ * failed has failed: another transaction claims just this event again and
+ * writes that down, unless another session has run it between the two.
  *
  * A queued event whose row is gone from the events table, or has another
  * identity by now, is dropped: there is nothing to deliver.
@@ -30,10 +31,15 @@ typedef struct Batch
 	TimestampTz now;
 	int			limit;
 	bool		blocked;
+	const DbOptFailed *suspect; /* the only event of a transaction whose
+								 * commit failed: to be written down; NULL */
+	DbOptFailure commit_failure;
+
+	/* Of the present transaction. */
 	int			claimed;
 	TimestampTz last_due;		/* of what was claimed */
-	const DbOptFailure *commit_failure; /* of the one event claimed; NULL */
-
+	int			calls;
+	DbOptFailed called;			/* the last of them, as it was claimed */
 	DbOptLog   *log;
 	Snapshot	snapshot;
 	DbOptCall	call;
@@ -91,14 +97,18 @@ retry_row(Batch *batch, DbOptFailed *failed, Datum row)
 {
 	bool		is_retry = !failed->untried;
 
-	if (batch->commit_failure != NULL)
+	if (batch->suspect != NULL)
 	{
-		failed->failure = *batch->commit_failure;
+		failed->failure = batch->commit_failure;
 		dbopt_delivery_failed(batch->delivery, &failed->failure);
 		batch->delivery->tally.counters.retries += is_retry ? 1 : 0;
+		settle_failure(batch, failed);
+		return false;
 	}
-	else if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1,
-								is_retry, &failed->failure))
+	batch->calls++;
+	batch->called = *failed;
+	if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1, is_retry,
+						   &failed->failure))
 	{
 		settle_success(batch, failed);
 		return true;
@@ -180,6 +190,20 @@ retry_claimed(Batch *batch, List *claimed)
 	}
 }
 
+static List *
+claim(Batch *batch)
+{
+	int32		handler_id = batch->delivery->handler->handler_id;
+	DbOptFailed *again;
+
+	if (batch->suspect == NULL)
+		return dbopt_queue_claim(&batch->queue, handler_id, batch->since,
+								 batch->now, batch->limit);
+	again = dbopt_queue_claim_again(&batch->queue, handler_id,
+									batch->suspect);
+	return again == NULL ? NIL : list_make1(again);
+}
+
 /* Claims and runs, in the batch's transaction. */
 static void
 batch_work(Batch *batch)
@@ -188,15 +212,14 @@ batch_work(Batch *batch)
 	const DbOptSource *source = delivery->handler->source;
 	List	   *claimed;
 
+	batch->calls = 0;
 	batch->log = dbopt_log_open(source->relid);
 	batch->log->unprocessed_only = source->mark_processed;
 	delivery->broken = dbopt_call_prepare(&batch->call, delivery->handler,
 										  batch->log);
 	batch->blocked = delivery->broken != NULL;
 	dbopt_queue_open(&batch->queue);
-	claimed = batch->blocked ? NIL :
-		dbopt_queue_claim(&batch->queue, delivery->handler->handler_id,
-						  batch->since, batch->now, batch->limit);
+	claimed = batch->blocked ? NIL : claim(batch);
 	batch->claimed = list_length(claimed);
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
@@ -207,21 +230,48 @@ batch_work(Batch *batch)
 	dbopt_log_close(batch->log);
 }
 
-/* Runs the batch's transaction; false: its commit failed. */
-static bool
-batch_run(Batch *batch, DbOptFailure *failure)
+/* Who is to blame if the commit fails; NULL: nobody alone. */
+static const DbOptFailed *
+find_suspect(const Batch *batch)
 {
+	MemoryContext previous;
+	DbOptFailed *suspect;
+
+	if (batch->calls != 1)
+		return NULL;
+	previous = MemoryContextSwitchTo(batch->delivery->context);
+	suspect = palloc(sizeof(DbOptFailed));
+	*suspect = batch->called;
+	suspect->key = pstrdup(batch->called.key);
+	MemoryContextSwitchTo(previous);
+	return suspect;
+}
+
+/*
+ * Runs the batch's transaction; false: its commit failed.  Without a call of
+ * the handler that is no event's failure, but the job's.
+ */
+static bool
+batch_run(Batch *batch)
+{
+	DbOptFailure failure;
+
 	dbopt_delivery_begin(batch->delivery);
 	dbopt_exec_begin();
 	batch_work(batch);
-	if (!dbopt_exec_commit(batch->delivery->context, DBOPT_COMMIT_ASYNC,
-						   failure))
+	batch->suspect = find_suspect(batch);
+	if (dbopt_exec_commit(batch->delivery->context, DBOPT_COMMIT_ASYNC,
+						  &failure))
 	{
-		dbopt_delivery_rolled_back(batch->delivery);
-		return false;
+		dbopt_delivery_committed(batch->delivery);
+		batch->suspect = NULL;
+		return true;
 	}
-	dbopt_delivery_committed(batch->delivery);
-	return true;
+	if (batch->calls == 0)
+		dbopt_exec_raise_commit(&failure);
+	dbopt_delivery_rolled_back(batch->delivery);
+	batch->commit_failure = failure;
+	return false;
 }
 
 /*
@@ -254,27 +304,32 @@ batch_limit(const DbOptDelivery *delivery)
 	return limit;
 }
 
+/* Runs so many events one a transaction, and charges those that fail at it. */
+static DbOptRetryResult
+run_isolated(Batch *batch, int count)
+{
+	batch->limit = 1;
+	while (batch->suspect != NULL ||
+		   (count > 0 && !batch->blocked && batch->claimed > 0 &&
+			batch->delivery->unreported > 0 && goes_on(batch, 1)))
+	{
+		if (batch->suspect == NULL)
+			count--;
+		(void) batch_run(batch);
+	}
+	return batch->blocked ? DBOPT_RETRY_BLOCKED : DBOPT_RETRY_SOME;
+}
+
 DbOptRetryResult
 dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz *since)
 {
 	Batch		batch = {0};
-	DbOptFailure failure;
 
 	batch.delivery = delivery;
 	batch.since = *since;
 	batch.now = GetCurrentTimestamp();
 	batch.limit = batch_limit(delivery);
-	if (batch_run(&batch, &failure))
-		return batch_result(&batch, since);
-
-	batch.limit = 1;
-	if (batch_run(&batch, &failure))
-		return batch_result(&batch, since);
-	batch.commit_failure = &failure;
-	if (!batch_run(&batch, &failure))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not write down a failed retry: %s",
-						failure.message)));
+	if (!batch_run(&batch))
+		return run_isolated(&batch, batch.claimed);
 	return batch_result(&batch, since);
 }

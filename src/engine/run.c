@@ -12,16 +12,18 @@
  * than one event that fails runs again event by event, so that one bad event
  * costs only itself; such a step ends after DBOPT_SINGLE_BATCH events, since
  * PostgreSQL caches 64 subtransaction ids of a backend and more slow down every
- * snapshot.  When a commit fails, the same events run again one a transaction,
- * where a commit that fails is that event's failure.
+ * snapshot.  When a commit fails, the same events run again one a transaction.
+ * One that was alone in a transaction whose commit failed has failed: the next
+ * step writes that down instead of calling the handler, if it finds this event
+ * first, since another session may have run it between the two.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "engine/catalog.h"
 #include "engine/chunk.h"
-#include "engine/mark.h"
 #include "engine/ordered.h"
+#include "engine/outcome.h"
 #include "engine/run.h"
 #include "engine/stream.h"
 #include "miscadmin.h"
@@ -47,7 +49,8 @@ typedef struct Run
 	RunMode		mode;
 	bool		settled;
 	bool		blocked;
-	bool		commit_failed;	/* of the event next in turn, isolated */
+	DbOptPlace *suspect;		/* the only event of a step, until that has
+								 * committed; NULL */
 	DbOptFailure commit_failure;
 	MemoryContext slice_context;
 	DbOptSlice	slice;
@@ -61,18 +64,12 @@ typedef struct Run
 	DbOptPlace	done;			/* up to here events have run */
 	bool		at_end;
 	int			events;			/* run in this step */
-	List	   *failed;			/* of DbOptFailed * */
-	int			nmarks;			/* events that succeeded and are to be marked */
-	int			max_marks;
-	Datum	   *marks;
+	int			calls;			/* events the handler was called for */
+	bool		called_alone;	/* the last of them, at "called" */
+	DbOptPlace	called;
+	DbOptOutcome outcome;		/* of the events that were run */
 	DbOptOrdered *ordered;		/* of an ordered handler's slice; NULL */
 } Run;
-
-static bool
-is_marking(const Run *run)
-{
-	return run->log->unprocessed_only;
-}
 
 /* How many events the next slice may have. */
 static int
@@ -123,35 +120,6 @@ slice_done(Run *run, int count)
 										  &slice->places[count - 1])));
 }
 
-static void
-note_success(Run *run, const DbOptPlace *place)
-{
-	if (!is_marking(run))
-		return;
-	if (run->nmarks == run->max_marks)
-	{
-		run->max_marks = Max(run->max_marks * 2, 64);
-		run->marks = run->marks == NULL ?
-			palloc(sizeof(Datum) * run->max_marks) :
-			repalloc(run->marks, sizeof(Datum) * run->max_marks);
-	}
-	run->marks[run->nmarks++] = dbopt_log_key_copy(run->log, place->key);
-}
-
-static void
-note_failure(Run *run, const DbOptPlace *place, const DbOptFailure *failure)
-{
-	DbOptFailed *failed = palloc0(sizeof(DbOptFailed));
-
-	failed->position = place->position;
-	failed->key = dbopt_log_key_to_text(run->log, place->key);
-	failed->event_type = run->cursor->event_type;
-	failed->attempts = 1;
-	failed->retry_at = DT_NOEND;	/* decided when it is written down */
-	failed->failure = *failure;
-	run->failed = lappend(run->failed, failed);
-}
-
 /* Runs events of the chunk as they are read. */
 static bool
 run_stream(Run *run)
@@ -172,6 +140,7 @@ run_stream(Run *run)
 	MemoryContextSwitchTo(previous);
 	if (!succeeded)
 		return false;
+	run->calls += stream.count;
 	run->events += stream.count;
 	run->at_end = stream.at_end;
 	run->done = stream.done;
@@ -187,36 +156,42 @@ run_bulk(Run *run)
 	DbOptSlice *slice = &run->slice;
 	DbOptFailure failure;
 
+	run->calls += slice->count;
 	if (!dbopt_delivery_try(run->delivery, &run->call, slice->rows,
 							slice->count, false, &failure))
 		return false;
 	for (int i = 0; i < slice->count; i++)
-		note_success(run, &slice->places[i]);
+		dbopt_outcome_success(&run->outcome, &slice->places[i]);
 	slice_done(run, slice->count);
 	return true;
 }
 
-/* Runs one event of the slice; it may have failed at commit before. */
+/* Runs one event of the slice, unless its failure is known. */
 static bool
 run_one(Run *run, int i)
 {
 	DbOptSlice *slice = &run->slice;
 	DbOptFailure failure;
 
-	if (run->commit_failed)
+	if (run->suspect != NULL &&
+		dbopt_log_same_event(run->log, &slice->places[i], run->suspect))
 	{
-		run->commit_failed = false;
-		note_failure(run, &slice->places[i], &run->commit_failure);
+		dbopt_outcome_failure(&run->outcome, &slice->places[i],
+							  &run->commit_failure);
 		dbopt_delivery_failed(run->delivery, &run->commit_failure);
 		return false;
 	}
+	run->calls++;
+	run->called_alone = true;
+	run->called = slice->places[i];
+	run->called.key = dbopt_log_key_copy(run->log, run->called.key);
 	if (dbopt_delivery_try(run->delivery, &run->call, &slice->rows[i], 1,
 						   false, &failure))
 	{
-		note_success(run, &slice->places[i]);
+		dbopt_outcome_success(&run->outcome, &slice->places[i]);
 		return true;
 	}
-	note_failure(run, &slice->places[i], &failure);
+	dbopt_outcome_failure(&run->outcome, &slice->places[i], &failure);
 	return false;
 }
 
@@ -270,14 +245,12 @@ judge_slice(Run *run)
 static void
 run_in_order(Run *run)
 {
-	bool		commit_failed = run->commit_failed;
 	int			tried = 0;
 	int			i;
 
 	judge_slice(run);
 	while ((i = dbopt_ordered_next(run->ordered)) >= 0)
 	{
-		run->commit_failed = commit_failed && i == 0;
 		if (tried > 0 && dbopt_delivery_is_blocked(run->delivery))
 			dbopt_ordered_hold(run->ordered, i);
 		else if (dbopt_ordered_may_run(run->ordered, i))
@@ -286,10 +259,10 @@ run_in_order(Run *run)
 			if (run_one(run, i))
 				dbopt_ordered_done(run->ordered, i);
 			else
-				dbopt_ordered_failed(run->ordered, i, llast(run->failed));
+				dbopt_ordered_failed(run->ordered, i,
+									 llast(run->outcome.failed));
 		}
 	}
-	run->commit_failed = false;
 	slice_done(run, run->slice.count);
 }
 
@@ -348,33 +321,35 @@ run_events(Run *run)
 	}
 }
 
-/* Writes failures down, marks successes, and settles what has run. */
+/* Writes down what has become of the step's events. */
 static void
 step_settle(Run *run)
 {
-	DbOptQueue	queue;
-	ListCell   *cell;
-
-	dbopt_mark_processed(run->log, run->marks, run->nmarks, 1);
-	if (run->failed != NIL || run->ordered != NULL)
-	{
-		dbopt_queue_open(&queue);
-		foreach(cell, run->failed)
-		{
-			DbOptFailed *failed = lfirst(cell);
-
-			dbopt_delivery_settle_failed(run->delivery, &queue, failed);
-			if (is_marking(run))
-				dbopt_mark_failed(run->log, failed);
-		}
-		if (run->ordered != NULL)
-			dbopt_ordered_settle(run->ordered, &queue);
-		dbopt_queue_close(&queue);
-	}
+	dbopt_outcome_settle(&run->outcome, run->ordered);
 	if (run->at_end)
 		dbopt_chunk_delete(&run->chunk);
 	else if (run->events > 0)
 		dbopt_chunk_advance(run->log, &run->chunk, &run->done);
+}
+
+/*
+ * Who is to blame if the commit fails: the only event that was run.  NULL when
+ * there were several, or none.
+ */
+static DbOptPlace *
+find_suspect(const Run *run)
+{
+	MemoryContext previous;
+	DbOptPlace *suspect;
+
+	if (run->calls != 1 || !run->called_alone)
+		return NULL;
+	previous = MemoryContextSwitchTo(run->delivery->context);
+	suspect = palloc(sizeof(DbOptPlace));
+	*suspect = run->called;
+	suspect->key = dbopt_log_key_copy(run->log, run->called.key);
+	MemoryContextSwitchTo(previous);
+	return suspect;
 }
 
 /*
@@ -400,6 +375,8 @@ step_work(Run *run)
 	run->source.snapshot = run->snapshot;
 	run->source.event_type = run->cursor->event_type;
 	run->source.chunk = &run->chunk;
+	dbopt_outcome_begin(&run->outcome, run->delivery, run->log,
+						run->cursor->event_type);
 	run->done = run->chunk.from;
 	run->delivery->broken = dbopt_call_prepare(&run->call,
 											   run->delivery->handler,
@@ -407,6 +384,7 @@ step_work(Run *run)
 	run->blocked = run->delivery->broken != NULL;
 	run_events(run);
 	step_settle(run);
+	run->suspect = find_suspect(run);
 	UnregisterSnapshot(run->snapshot);
 	dbopt_log_close(run->log);
 }
@@ -416,9 +394,8 @@ step_begin(Run *run)
 {
 	run->at_end = false;
 	run->events = 0;
-	run->failed = NIL;
-	run->nmarks = run->max_marks = 0;
-	run->marks = NULL;
+	run->calls = 0;
+	run->called_alone = false;
 	run->ordered = NULL;
 	dbopt_delivery_begin(run->delivery);
 	dbopt_exec_begin();
@@ -426,7 +403,8 @@ step_begin(Run *run)
 
 /*
  * One transaction.  An intermediate one need not be durable at once: when it
- * is lost, effects and progress are lost together.
+ * is lost, effects and progress are lost together.  A commit that fails without
+ * a call of the handler is no event's failure, but the job's.
  */
 static void
 run_step(Run *run)
@@ -441,15 +419,14 @@ run_step(Run *run)
 	{
 		dbopt_delivery_committed(run->delivery);
 		run->settled = run->settled || run->at_end;
+		run->suspect = NULL;
 		return;
 	}
+	if (run->calls == 0)
+		dbopt_exec_raise_commit(&failure);
 	dbopt_delivery_rolled_back(run->delivery);
+	run->commit_failure = failure;
 	run->blocked = false;
-	if (run->mode == RUN_ISOLATED)
-	{
-		run->commit_failed = true;
-		run->commit_failure = failure;
-	}
 	run->mode = RUN_ISOLATED;
 }
 

@@ -10,7 +10,6 @@
 #include "access/htup_details.h"
 #include "engine/mark.h"
 #include "engine/slice.h"
-#include "utils/datum.h"
 
 static void
 slice_add(DbOptSlice *slice, const DbOptLog *log, const DbOptLogEvent *event)
@@ -59,7 +58,5 @@ dbopt_slice_is_end(const DbOptSliceSource *source, const DbOptPlace *place)
 {
 	const DbOptPlace *end = &source->chunk->to;
 
-	return !end->whole && place->position == end->position &&
-		datum_image_eq(place->key, end->key, source->log->key_by_value,
-					   source->log->key_length);
+	return !end->whole && dbopt_log_same_event(source->log, place, end);
 }
