@@ -3,81 +3,23 @@
  *		Row triggers of dbopt_retry_policy and dbopt_retryable_error.
  *
  * Run by whoever writes these tables, which is the installer or a superuser,
- * and by a restore.  They check what is written; keep the shipped rows, which
- * can be edited but not deleted; let an edited shipped row from a dump take
- * the place of the one that CREATE EXTENSION has just made; and tell every
- * process that the policies have changed.  Install and upgrade scripts write
- * what they like, but for the check.
+ * and by a restore.  Here is what may stand in a row; shipped_rows.c has the
+ * rest.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "api/shipped_rows.h"
 #include "commands/extension.h"
-#include "commands/trigger.h"
-#include "engine/catalog.h"
 #include "engine/config.h"
 #include "policy/backoff.h"
 #include "policy/classify.h"
-#include "state/news.h"
-#include "tcop/cmdtag.h"
-#include "utils/builtins.h"
-#include "tcop/pquery.h"
-#include "utils/portal.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-/* A table with shipped rows. */
-typedef struct DbOptShippedTable
-{
-	DbOptTable	table;
-	const char *row_kind;		/* for messages, as the next one */
-	const char *identity_names;
-	int			identity;		/* this many first columns identify a row */
-	int			shipped;		/* column numbers */
-	int			edited;
-	void		(*check) (HeapTuple row, TupleDesc desc);
-	void		(*check_unused) (HeapTuple row, TupleDesc desc);	/* or NULL */
-	const char *instead;		/* of deleting a shipped row; a hint */
-} DbOptShippedTable;
 
 PG_FUNCTION_INFO_V1(dbopt_policy_guard);
 PG_FUNCTION_INFO_V1(dbopt_rule_guard);
-PG_FUNCTION_INFO_V1(dbopt_truncate_guard);
-
-/* ---- reading a row ---- */
-
-/* A text column; NULL for NULL. */
-static char *
-column_text(HeapTuple row, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(row, column, desc, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static bool
-column_bool(HeapTuple row, TupleDesc desc, int column)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(row, column, desc, &isnull);
-
-	return !isnull && DatumGetBool(value);
-}
-
-static HeapTuple
-set_bool(HeapTuple row, TupleDesc desc, int column, bool value)
-{
-	Datum		datum = BoolGetDatum(value);
-	bool		isnull = false;
-
-	return heap_modify_tuple_by_cols(row, desc, 1, &column, &datum, &isnull);
-}
 
 /* ---- what a policy may be ---- */
 
@@ -89,7 +31,7 @@ refuse_policy(HeapTuple row, TupleDesc desc, int column, const char *must,
 			(errcode(ERRCODE_CHECK_VIOLATION),
 			 errmsg("%s of retry policy \"%s\" must be %s",
 					NameStr(TupleDescAttr(desc, column - 1)->attname),
-					column_text(row, desc, Anum_policy_name), must),
+					dbopt_column_text(row, desc, Anum_policy_name), must),
 			 errhint("%s", hint)));
 }
 
@@ -139,7 +81,7 @@ check_multiplier(HeapTuple row, TupleDesc desc)
 static void
 check_jitter(HeapTuple row, TupleDesc desc)
 {
-	char	   *name = column_text(row, desc, Anum_policy_jitter);
+	char	   *name = dbopt_column_text(row, desc, Anum_policy_jitter);
 	DbOptJitter jitter;
 
 	if (name != NULL && !dbopt_jitter_parse(name, &jitter))
@@ -151,7 +93,7 @@ check_jitter(HeapTuple row, TupleDesc desc)
 static void
 check_policy(HeapTuple row, TupleDesc desc)
 {
-	char	   *name = column_text(row, desc, Anum_policy_name);
+	char	   *name = dbopt_column_text(row, desc, Anum_policy_name);
 
 	if (name == NULL)
 		return;					/* refused as NULL */
@@ -180,7 +122,7 @@ check_policy(HeapTuple row, TupleDesc desc)
 static void
 check_policy_unused(HeapTuple row, TupleDesc desc)
 {
-	char	   *name = column_text(row, desc, Anum_policy_name);
+	char	   *name = dbopt_column_text(row, desc, Anum_policy_name);
 	ListCell   *cell;
 
 	foreach(cell, dbopt_config_get()->handlers)
@@ -210,9 +152,9 @@ refuse_rule(const char *message, const char *hint)
 static void
 check_rule(HeapTuple row, TupleDesc desc)
 {
-	char	   *policy = column_text(row, desc, Anum_error_policy);
-	char	   *sqlstate = column_text(row, desc, Anum_error_sqlstate);
-	char	   *pattern = column_text(row, desc, Anum_error_pattern);
+	char	   *policy = dbopt_column_text(row, desc, Anum_error_policy);
+	char	   *sqlstate = dbopt_column_text(row, desc, Anum_error_sqlstate);
+	char	   *pattern = dbopt_column_text(row, desc, Anum_error_pattern);
 
 	if (sqlstate == NULL && pattern == NULL)
 		refuse_rule("a rule needs a sqlstate or a pattern",
@@ -239,186 +181,24 @@ static const DbOptShippedTable policies = {
 	DBOPT_RETRY_POLICY, "retry policy", "the name", 1,
 	Anum_policy_shipped, Anum_policy_edited,
 	check_policy, check_policy_unused,
-	"Edit it, or write one with another name."
+	"Edit it, or write one with another name.", NULL
 };
 
 static const DbOptShippedTable rules = {
 	DBOPT_RETRYABLE_ERROR, "rule", "policy, sqlstate or pattern", 3,
 	Anum_error_shipped, Anum_error_edited,
 	check_rule, NULL,
-	"Set its column retryable, or add a rule that is more specific."
+	"Set its column retryable, or add a rule that is more specific.", NULL
 };
-
-static bool
-same_identity(const DbOptShippedTable *kind, TupleDesc desc, HeapTuple a,
-			  HeapTuple b)
-{
-	for (int column = 1; column <= kind->identity; column++)
-	{
-		char	   *left = column_text(a, desc, column);
-		char	   *right = column_text(b, desc, column);
-
-		if ((left == NULL) != (right == NULL))
-			return false;
-		if (left != NULL && strcmp(left, right) != 0)
-			return false;
-	}
-	return true;
-}
-
-/* Deletes the shipped row of the same identity.  false: there is none. */
-static bool
-delete_shipped(const DbOptShippedTable *kind, Relation rel, HeapTuple row)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	Snapshot	snapshot = dbopt_snapshot_new();
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
-										  NULL);
-	HeapTuple	other;
-	bool		found = false;
-
-	while (!found && HeapTupleIsValid(other = systable_getnext(scan)))
-	{
-		found = column_bool(other, desc, kind->shipped) &&
-			same_identity(kind, desc, other, row);
-		if (found)
-			simple_heap_delete(rel, &other->t_self);
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
-static bool
-inside_copy(void)
-{
-	return ActivePortal != NULL && ActivePortal->commandTag == CMDTAG_COPY;
-}
-
-/*
- * A row that comes from a dump takes a shipped one's place, and counts as an
- * edit of it from then on.  What was shipped once and is no more, is kept as
- * a row of the user's own.
- */
-static HeapTuple
-insert_row(const DbOptShippedTable *kind, Relation rel, HeapTuple row)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	bool		replaces = false;
-
-	if (column_bool(row, desc, kind->shipped) || inside_copy())
-		replaces = delete_shipped(kind, rel, row);
-	row = set_bool(row, desc, kind->shipped, replaces);
-	return set_bool(row, desc, kind->edited, replaces);
-}
-
-static void
-refuse_loss(const DbOptShippedTable *kind, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_RESTRICT_VIOLATION),
-			 errmsg("cannot %s a %s that belongs to the extension", what,
-					kind->row_kind),
-			 errhint("%s", kind->instead)));
-}
-
-static HeapTuple
-update_row(const DbOptShippedTable *kind, Relation rel, HeapTuple old,
-		   HeapTuple row)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	bool		shipped = column_bool(old, desc, kind->shipped);
-
-	if (!same_identity(kind, desc, old, row))
-	{
-		if (shipped)
-			refuse_loss(kind, psprintf("change %s of", kind->identity_names));
-		if (kind->check_unused != NULL)
-			kind->check_unused(old, desc);
-	}
-	row = set_bool(row, desc, kind->shipped, shipped);
-	return set_bool(row, desc, kind->edited, shipped);
-}
-
-static HeapTuple
-delete_row(const DbOptShippedTable *kind, Relation rel, HeapTuple row)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	if (column_bool(row, desc, kind->shipped))
-		refuse_loss(kind, "delete");
-	if (kind->check_unused != NULL)
-		kind->check_unused(row, desc);
-	return row;
-}
-
-/* ---- the triggers ---- */
-
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(((TriggerData *) fcinfo->context)->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function can only be called as a BEFORE trigger")));
-	return (TriggerData *) fcinfo->context;
-}
-
-static Datum
-guard(const DbOptShippedTable *kind, FunctionCallInfo fcinfo)
-{
-	TriggerData *data = trigger_data(fcinfo);
-	Relation	rel = data->tg_relation;
-	bool		updated = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
-	HeapTuple	row = updated ? data->tg_newtuple : data->tg_trigtuple;
-
-	if (RelationGetRelid(rel) != dbopt_table_oid(kind->table) ||
-		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger does not belong on table \"%s\"",
-						RelationGetRelationName(rel))));
-
-	if (!TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		kind->check(row, RelationGetDescr(rel));
-	if (!creating_extension)
-	{
-		if (updated)
-			row = update_row(kind, rel, data->tg_trigtuple, row);
-		else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-			row = delete_row(kind, rel, row);
-		else
-			row = insert_row(kind, rel, row);
-	}
-
-	dbopt_config_changed();
-	dbopt_news_note_config();
-	return PointerGetDatum(row);
-}
 
 Datum
 dbopt_policy_guard(PG_FUNCTION_ARGS)
 {
-	return guard(&policies, fcinfo);
+	return dbopt_shipped_guard(&policies, fcinfo);
 }
 
 Datum
 dbopt_rule_guard(PG_FUNCTION_ARGS)
 {
-	return guard(&rules, fcinfo);
-}
-
-/* TRUNCATE would take the shipped rows along. */
-Datum
-dbopt_truncate_guard(PG_FUNCTION_ARGS)
-{
-	TriggerData *data = trigger_data(fcinfo);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_RESTRICT_VIOLATION),
-			 errmsg("cannot truncate table \"%s\"",
-					RelationGetRelationName(data->tg_relation)),
-			 errhint("Delete rows of your own; those of the extension stay.")));
-	return PointerGetDatum(NULL);
+	return dbopt_shipped_guard(&rules, fcinfo);
 }
