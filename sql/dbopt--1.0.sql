@@ -177,6 +177,35 @@ CREATE INDEX dbopt_ordered_aggregate ON @extschema@.dbopt_ordered
 COMMENT ON TABLE @extschema@.dbopt_ordered IS
 	'events of ordered handlers in the retry queue, by their aggregates: a later version waits until no lower one is here';
 
+CREATE TABLE @extschema@.dbopt_index (
+	name text PRIMARY KEY,
+	table_name text NOT NULL,
+	definition text NOT NULL,
+	purpose text,
+	is_unique boolean NOT NULL DEFAULT false,
+	alternatives text[] NOT NULL DEFAULT '{}',
+	enabled boolean NOT NULL DEFAULT true,
+	author text,
+	author_oid oid,
+	shipped boolean NOT NULL DEFAULT false,
+	edited boolean NOT NULL DEFAULT false
+);
+
+CREATE TABLE @extschema@.dbopt_index_state (
+	name text PRIMARY KEY,
+	index_schema text,
+	index_oid oid NOT NULL DEFAULT 0,
+	built boolean NOT NULL DEFAULT false,
+	state text NOT NULL DEFAULT 'idle' CHECK (state IN ('idle', 'queued', 'building', 'failed')),
+	attempts integer NOT NULL DEFAULT 0,
+	next_attempt_at timestamptz,
+	error_code text,
+	error_message text,
+	failed_at timestamptz
+);
+COMMENT ON TABLE @extschema@.dbopt_index_state IS
+	'what dbopt has done about declared indexes and is to do: dbopt_index_status() shows it, dbopt_drop_indexes() drops what was built';
+
 -- What dump and restore keep; shipped rows only where they were edited.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_database', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_source', '');
@@ -192,6 +221,8 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_chunk', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_retry_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_ordered', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_index', 'WHERE NOT shipped OR edited');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_index_state', 'WHERE built');
 
 --
 -- Retry policies
@@ -1191,6 +1222,165 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.dbopt_advice_column_order(),
 	@extschema@.dbopt_index_advice()
 	TO pg_monitor;
+
+--
+-- Indexes
+--
+
+COMMENT ON TABLE @extschema@.dbopt_index IS
+	'indexes that must exist; edit shipped rows or add your own, and call dbopt_ensure_indexes(). A row that does not fit its table is inapplicable, and says why in dbopt_index_status()';
+COMMENT ON COLUMN @extschema@.dbopt_index.name IS
+	'the index''s name, which it gets in its table''s schema';
+COMMENT ON COLUMN @extschema@.dbopt_index.table_name IS
+	'the table, as an identifier, quoted where SQL needs it; without a schema it is looked for in that of the extension, then in public';
+COMMENT ON COLUMN @extschema@.dbopt_index.definition IS
+	'what would stand in CREATE INDEX after the table''s name. Functions, types and operators are found in pg_catalog, others need their schema; an operator class does not, where only one bears the name';
+COMMENT ON COLUMN @extschema@.dbopt_index.purpose IS
+	'which queries it is for; NULL: not said';
+COMMENT ON COLUMN @extschema@.dbopt_index.is_unique IS
+	'whether it is a unique index';
+COMMENT ON COLUMN @extschema@.dbopt_index.alternatives IS
+	'definitions to be taken, the first that fits, where definition does not fit the table''s columns. Of a shipped row, columns that the table lacks are also left out of INCLUDE';
+COMMENT ON COLUMN @extschema@.dbopt_index.enabled IS
+	'false: neither built nor repaired; an index that exists stays';
+COMMENT ON COLUMN @extschema@.dbopt_index.author IS
+	'the role that wrote the row, which must own the table; NULL: a superuser';
+COMMENT ON COLUMN @extschema@.dbopt_index.author_oid IS
+	'the author''s OID; it follows author';
+COMMENT ON COLUMN @extschema@.dbopt_index.shipped IS
+	'whether the row came with the extension; it cannot be deleted or renamed then';
+COMMENT ON COLUMN @extschema@.dbopt_index.edited IS
+	'whether a shipped row has been changed; such a row is dumped, and takes the shipped one''s place when restored';
+GRANT SELECT ON @extschema@.dbopt_index TO PUBLIC;
+
+CREATE FUNCTION @extschema@.dbopt_index_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_index_guard' LANGUAGE C;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_index_guard() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.dbopt_index_guard() IS
+	'row trigger of dbopt_index: parses the definition (42601), checks names (42602, 42622, 42939), the kind of table (42809) and that the author owns it (42501), and keeps shipped rows (23001)';
+
+CREATE FUNCTION @extschema@.dbopt_index_state_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'dbopt_index_state_guard' LANGUAGE C;
+REVOKE ALL ON FUNCTION @extschema@.dbopt_index_state_guard() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.dbopt_index_state_guard() IS
+	'row trigger of dbopt_index_state: of what a restore brings, keeps which indexes dbopt has built';
+
+CREATE TRIGGER dbopt_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.dbopt_index
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.dbopt_index_guard();
+CREATE TRIGGER dbopt_guard_truncate BEFORE TRUNCATE ON @extschema@.dbopt_index
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.dbopt_truncate_guard();
+CREATE TRIGGER dbopt_guard BEFORE INSERT ON @extschema@.dbopt_index_state
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.dbopt_index_state_guard();
+ALTER TABLE @extschema@.dbopt_index ENABLE ALWAYS TRIGGER dbopt_guard;
+ALTER TABLE @extschema@.dbopt_index ENABLE ALWAYS TRIGGER dbopt_guard_truncate;
+ALTER TABLE @extschema@.dbopt_index_state ENABLE ALWAYS TRIGGER dbopt_guard;
+
+INSERT INTO @extschema@.dbopt_index
+	(name, table_name, definition, purpose, alternatives, shipped)
+VALUES
+	('idx_organizations_name_trgm', 'organizations',
+		'USING gin (name gin_trgm_ops)',
+		'organizations whose name is like a text, in any case, or similar to it',
+		'{}', true),
+	('idx_organizations_domain', 'organizations',
+		'(domain) WHERE domain IS NOT NULL',
+		'the organization of a domain',
+		'{}', true),
+	('idx_organizations_status_created', 'organizations',
+		'(status, created_at DESC) INCLUDE (id, name, domain) WHERE deleted_at IS NULL',
+		'the newest organizations of a status that are not deleted, from the index alone',
+		ARRAY['(status, created_at DESC) INCLUDE (id, name, domain) WHERE NOT is_deleted',
+		'(status, created_at DESC) INCLUDE (id, name, domain) WHERE status <> ''deleted''',
+		'(status, created_at DESC) INCLUDE (id, name, domain)'], true),
+	('idx_users_email_lower', 'users',
+		'(lower(email)) INCLUDE (email, id, status)',
+		'the user of an e-mail address in any case, from the index alone',
+		'{}', true),
+	('idx_users_name_search', 'users',
+		'USING gin ((coalesce(first_name, '''') || '' '' || coalesce(last_name, '''')) gin_trgm_ops)',
+		'users whose first and last name are like a text, in any case, or similar to it',
+		'{}', true),
+	('idx_users_status_role', 'users',
+		'(status, role) WHERE deleted_at IS NULL',
+		'users of a status and role that are not deleted',
+		ARRAY['(status, role) WHERE NOT is_deleted',
+		'(status, role) WHERE status <> ''deleted''',
+		'(status, role)'], true),
+	('idx_users_login_activity', 'users',
+		'(last_login_at DESC) WHERE status = ''active''',
+		'active users by their last login',
+		ARRAY['(last_login_at DESC) WHERE is_active',
+		'(last_login_at DESC) WHERE active'], true),
+	('idx_user_orgs_user_status', 'user_organizations',
+		'(user_id, organization_id) WHERE status = ''active''',
+		'the organizations that a user is an active member of',
+		ARRAY['(user_id, organization_id) WHERE is_active',
+		'(user_id, organization_id) WHERE active'], true),
+	('idx_user_orgs_org_role', 'user_organizations',
+		'(organization_id, role) WHERE status = ''active''',
+		'an organization''s active members, by role',
+		ARRAY['(organization_id, role) WHERE is_active',
+		'(organization_id, role) WHERE active'], true),
+	('idx_events_aggregate_timeline', 'events',
+		'(aggregate_type, aggregate_id, aggregate_version, event_timestamp DESC)',
+		'the events of an aggregate in the order of their versions',
+		'{}', true),
+	('idx_events_type_timeline', 'events',
+		'(event_type, event_timestamp DESC)',
+		'the newest events of a type',
+		'{}', true),
+	('idx_events_org_timeline', 'events',
+		'(organization_id, event_timestamp DESC) WHERE organization_id IS NOT NULL',
+		'the newest events of an organization',
+		'{}', true),
+	('idx_events_user_timeline', 'events',
+		'(user_id, event_timestamp DESC) WHERE user_id IS NOT NULL',
+		'the newest events of a user',
+		'{}', true),
+	('idx_events_correlation', 'events',
+		'(correlation_id, event_timestamp) WHERE correlation_id IS NOT NULL',
+		'the events that belong together, in the order of time',
+		'{}', true),
+	('idx_events_unprocessed', 'events',
+		'(event_timestamp) WHERE NOT processed',
+		'the oldest events that are not processed',
+		'{}', true),
+	('idx_api_keys_user_status', 'api_keys',
+		'(user_id, status) WHERE user_id IS NOT NULL',
+		'a user''s keys of a status',
+		'{}', true),
+	('idx_api_keys_org_status', 'api_keys',
+		'(organization_id, status) WHERE organization_id IS NOT NULL',
+		'an organization''s keys of a status',
+		'{}', true),
+	('idx_api_keys_expires', 'api_keys',
+		'(expires_at) WHERE expires_at IS NOT NULL',
+		'keys that expire, by when',
+		'{}', true),
+	('idx_api_keys_usage', 'api_keys',
+		'(last_used_at DESC) INCLUDE (id, name, user_id, organization_id) WHERE status = ''active''',
+		'active keys by their last use, from the index alone',
+		ARRAY['(last_used_at DESC) INCLUDE (id, name, user_id, organization_id) WHERE is_active',
+		'(last_used_at DESC) INCLUDE (id, name, user_id, organization_id) WHERE active',
+		'(last_used_at DESC) INCLUDE (id, name, user_id, organization_id) WHERE revoked_at IS NULL'], true);
+
+CREATE FUNCTION @extschema@.dbopt_index_status(
+		OUT name text, OUT table_name text, OUT status text, OUT reason text,
+		OUT size_bytes bigint, OUT scans bigint, OUT last_error text,
+		OUT progress float8)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_index_status'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION @extschema@.dbopt_index_status() IS
+	'a row for each row of dbopt_index. status: valid; queued, building or failed (given up): what the pool does about it; invalid: there, but a build did not finish; different: an index of the name has another shape; missing; inapplicable: it cannot be built here. reason: of the status, NULL when it is valid. size_bytes and scans: of the index, with its partitions, NULL when there is none; scans since its statistics were reset. last_error: why the last build failed, NULL when none has, or the caller is neither a member of the table''s owner nor of pg_read_all_stats. progress: of a build, in per cent, else NULL';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_index_status() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_index_status() TO pg_monitor;
+
+-- Small tables that are there get their indexes now, others from the pool.
+CREATE FUNCTION @extschema@.dbopt_install_indexes() RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_install_indexes' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+SELECT @extschema@.dbopt_install_indexes();
+DROP FUNCTION @extschema@.dbopt_install_indexes();
 
 -- What to tell whoever installs it.
 CREATE FUNCTION @extschema@.dbopt_installed(schema text) RETURNS void

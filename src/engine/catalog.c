@@ -39,6 +39,8 @@ static const char *const table_names[DBOPT_TABLES] = {
 	[DBOPT_RETRY_QUEUE] = "dbopt_retry_queue",
 	[DBOPT_DEAD_LETTER] = "dbopt_dead_letter",
 	[DBOPT_ORDERED] = "dbopt_ordered",
+	[DBOPT_INDEX] = "dbopt_index",
+	[DBOPT_INDEX_STATE] = "dbopt_index_state",
 };
 
 /* What this backend knows; all zero: nothing. */

@@ -27,6 +27,8 @@ typedef enum DbOptTable
 	DBOPT_RETRY_QUEUE,
 	DBOPT_DEAD_LETTER,
 	DBOPT_ORDERED,
+	DBOPT_INDEX,
+	DBOPT_INDEX_STATE,
 	DBOPT_TABLES				/* how many */
 } DbOptTable;
 
@@ -185,6 +187,37 @@ enum
 	Anum_ordered_aggregate_id,
 	Anum_ordered_version,
 	Natts_ordered = 6
+};
+
+enum
+{
+	Anum_index_name = 1,
+	Anum_index_table_name,
+	Anum_index_definition,
+	Anum_index_purpose,
+	Anum_index_is_unique,
+	Anum_index_alternatives,
+	Anum_index_enabled,
+	Anum_index_author,
+	Anum_index_author_oid,
+	Anum_index_shipped,
+	Anum_index_edited,
+	Natts_index = 11
+};
+
+enum
+{
+	Anum_state_name = 1,
+	Anum_state_index_schema,
+	Anum_state_index_oid,
+	Anum_state_built,
+	Anum_state_state,
+	Anum_state_attempts,
+	Anum_state_next_attempt_at,
+	Anum_state_error_code,
+	Anum_state_error_message,
+	Anum_state_failed_at,
+	Natts_state = 10
 };
 
 /* The schema of any extension; InvalidOid when this database has not got it. */

@@ -22,7 +22,7 @@ int			dbopt_max_handlers = 1024;
 int			dbopt_max_workers = -1;
 int			dbopt_shutdown_timeout = 10000;
 int			dbopt_pool_reserved = 0;
-bool		dbopt_auto_index = true;
+bool		dbopt_auto_index = false;
 int			dbopt_index_inline_pages = 1000;
 int			dbopt_log_level = LOG;
 
@@ -141,7 +141,7 @@ define_engine_settings(void)
 	DefineCustomBoolVariable("dbopt.auto_index",
 							 "Builds the indexes of dbopt_index where they are missing.",
 							 NULL, &dbopt_auto_index,
-							 true,
+							 false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dbopt.index_inline_pages",
 							"Tables up to this size get their indexes at once, not concurrently.",

@@ -1,5 +1,5 @@
-# Edited and own policies and rules survive dump and restore, in every format
-# and beside the rows that CREATE EXTENSION makes.
+# Edited and own policies, rules and declared indexes survive dump and restore,
+# in every format and beside the rows that CREATE EXTENSION makes.
 use strict;
 use warnings;
 
@@ -21,11 +21,24 @@ $node->safe_psql(
 	UPDATE dbopt_retryable_error SET retryable = false WHERE sqlstate = '40001';
 	UPDATE dbopt_retryable_error SET retryable = true WHERE policy = 'event' AND sqlstate = '23';
 	UPDATE dbopt_retryable_error SET retryable = false WHERE pattern = 'timeout';
+	CREATE ROLE declarer;
+	CREATE TABLE tools (id int, name text);
+	ALTER TABLE tools OWNER TO declarer;
+	GRANT INSERT ON dbopt_index TO declarer;
+	UPDATE dbopt_index SET definition = '(lower(domain))' WHERE name = 'idx_organizations_domain';
+	UPDATE dbopt_index SET enabled = false WHERE name = 'idx_api_keys_usage';
+	SET ROLE declarer;
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique, alternatives)
+	VALUES ('"quoted" name', 'tools', '(name) WHERE name <> ''''', true, '{(id)}');
+	RESET ROLE;
+	INSERT INTO dbopt_index VALUES ('of a view', 'tools_view', '(id)'), ('lost column', 'tools', '(colour)');
+	CREATE VIEW tools_view AS SELECT * FROM tools;
 });
 
 my $everything = q{
 	SELECT p::text FROM dbopt_retry_policy p
-	UNION ALL SELECT e::text FROM dbopt_retryable_error e ORDER BY 1
+	UNION ALL SELECT e::text FROM dbopt_retryable_error e
+	UNION ALL SELECT i::text FROM dbopt_index i ORDER BY 1
 };
 my $before = $node->safe_psql('postgres', $everything);
 my $file = PostgreSQL::Test::Utils::tempdir . '/dump';
@@ -34,7 +47,7 @@ sub restored_is_same
 {
 	my ($database, $what) = @_;
 
-	is($node->safe_psql($database, $everything), $before, "$what: the same policies and rules");
+	is($node->safe_psql($database, $everything), $before, "$what: the same policies, rules and indexes");
 	is( $node->safe_psql($database, "SELECT dbopt_is_retryable('40001', '', 'a policy of mine')"),
 		'f',
 		"$what: and they are in force");

@@ -1,0 +1,140 @@
+/*
+ * index_inline.c
+ *		Indexes of small tables, built at once.
+ *
+ * Run by the install script and by dbopt_ensure_indexes(), in the caller's
+ * transaction.  Takes SHARE on the table, without waiting for it: whoever
+ * waited there would make writers wait behind him.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "engine/exec.h"
+#include "engine/index_build.h"
+#include "engine/index_inline.h"
+#include "engine/index_state.h"
+#include "state/guc.h"
+#include "state/news.h"
+#include "state/shmem.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/*
+ * Locks the table with its partitions, if nobody writes to them.
+ */
+static bool
+lock_parts(Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), ShareLock))
+			return false;
+		if (get_rel_relkind(lfirst_oid(cell)) == '\0')
+			return false;		/* has just been dropped */
+	}
+	return true;
+}
+
+/* Pages of the table and its partitions, which are locked. */
+static uint64
+count_pages(Oid relid)
+{
+	uint64		pages = 0;
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+	{
+		Relation	part = table_open(lfirst_oid(cell), NoLock);
+
+		if (RELKIND_HAS_STORAGE(part->rd_rel->relkind))
+			pages += RelationGetNumberOfBlocks(part);
+		table_close(part, NoLock);
+	}
+	return pages;
+}
+
+/* What is tried in a subtransaction, which releases the locks if it fails. */
+typedef struct Attempt
+{
+	const DbOptIndexTarget *target;
+	bool		begun;			/* it was fit to be built here */
+	Oid			index;
+} Attempt;
+
+static void
+attempt_build(void *arg)
+{
+	Attempt    *attempt = arg;
+	const DbOptIndexTarget *target = attempt->target;
+
+	if (!lock_parts(target->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table \"%s\" is in use",
+						get_rel_name(target->relid))));
+	if (count_pages(target->relid) > (uint64) dbopt_index_inline_pages)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("table \"%s\" is not small",
+						get_rel_name(target->relid))));
+	attempt->begun = true;
+	attempt->index = dbopt_index_create(target);
+}
+
+static void
+note_built(DbOptIndexState *state, const DbOptIndexTarget *target, Oid index)
+{
+	state->progress = DBOPT_INDEX_IDLE;
+	state->attempts = 0;
+	state->next_attempt_at = 0;
+	state->built = true;
+	state->index = index;
+	state->schema = get_namespace_name(get_rel_namespace(target->relid));
+	state->error_code = NULL;
+	state->error_message = NULL;
+	state->failed_at = 0;
+}
+
+static void
+note_failed(DbOptIndexState *state, const DbOptFailure *failure)
+{
+	state->progress = DBOPT_INDEX_FAILED;
+	state->error_code = pstrdup(failure->sqlstate);
+	state->error_message = failure->message;
+	state->failed_at = GetCurrentTimestamp();
+}
+
+void
+dbopt_index_provide(const DbOptIndexTarget *target)
+{
+	Attempt		attempt = {.target = target};
+	DbOptFailure failure = {0};
+	DbOptIndexState *state;
+	bool		built = false;
+
+	if (target->condition == DBOPT_INDEX_MISSING && !target->locked)
+		built = dbopt_exec_try(attempt_build, &attempt, 0, &failure);
+	if (failure.message != NULL)
+		dbopt_index_pass_cancel(&failure);
+	state = dbopt_index_state_lock(target->row->name);
+	if (built)
+		note_built(state, target, attempt.index);
+	else if (state->progress == DBOPT_INDEX_BUILDING)
+		return;					/* a session has it in its hands */
+	else if (dbopt_shared != NULL)
+		dbopt_index_state_queue(state, GetCurrentTimestamp());
+	else if (attempt.begun)
+		note_failed(state, &failure);
+	else
+		return;
+	dbopt_index_state_write(state);
+	dbopt_news_note_config();
+}

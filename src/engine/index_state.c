@@ -1,0 +1,218 @@
+/*
+ * index_state.c
+ *		What dbopt has done about each declared index, and is to do.
+ *
+ * Run by backends, the scheduler and pool sessions, by heap access, whatever
+ * role they have.  Writers take SHARE ROW EXCLUSIVE on dbopt_index_state, which
+ * makes them take turns; their transactions are short.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "engine/catalog.h"
+#include "engine/index_state.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static const char *const progress_names[] = {
+	[DBOPT_INDEX_IDLE] = "idle",
+	[DBOPT_INDEX_QUEUED] = "queued",
+	[DBOPT_INDEX_BUILDING] = "building",
+	[DBOPT_INDEX_FAILED] = "failed"
+};
+
+const char *
+dbopt_index_progress_name(DbOptIndexProgress progress)
+{
+	return progress_names[progress];
+}
+
+static DbOptIndexProgress
+parse_progress(const char *name)
+{
+	for (int i = 0; i < lengthof(progress_names); i++)
+		if (strcmp(progress_names[i], name) == 0)
+			return i;
+	return DBOPT_INDEX_IDLE;
+}
+
+/* ---- rows ---------------------------------------------------------------- */
+
+static char *
+text_or_null(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static DbOptIndexState *
+read_state(HeapTuple tuple, TupleDesc desc)
+{
+	DbOptIndexState *state = palloc0(sizeof(DbOptIndexState));
+	Datum		values[Natts_state];
+	bool		nulls[Natts_state];
+
+#define VALUE(column) values[(column) - 1], nulls[(column) - 1]
+	heap_deform_tuple(tuple, desc, values, nulls);
+	state->name = text_or_null(VALUE(Anum_state_name));
+	state->schema = text_or_null(VALUE(Anum_state_index_schema));
+	state->index = DatumGetObjectId(values[Anum_state_index_oid - 1]);
+	state->built = DatumGetBool(values[Anum_state_built - 1]);
+	state->progress =
+		parse_progress(text_or_null(VALUE(Anum_state_state)));
+	state->attempts = DatumGetInt32(values[Anum_state_attempts - 1]);
+	if (!nulls[Anum_state_next_attempt_at - 1])
+		state->next_attempt_at =
+			DatumGetTimestampTz(values[Anum_state_next_attempt_at - 1]);
+	state->error_code = text_or_null(VALUE(Anum_state_error_code));
+	state->error_message = text_or_null(VALUE(Anum_state_error_message));
+	if (!nulls[Anum_state_failed_at - 1])
+		state->failed_at = DatumGetTimestampTz(values[Anum_state_failed_at - 1]);
+#undef VALUE
+	return state;
+}
+
+static void
+put_text(Datum *values, bool *nulls, int column, const char *string)
+{
+	nulls[column - 1] = string == NULL;
+	if (string != NULL)
+		values[column - 1] = CStringGetTextDatum(string);
+}
+
+static void
+put_time(Datum *values, bool *nulls, int column, TimestampTz time)
+{
+	nulls[column - 1] = time == 0;
+	values[column - 1] = TimestampTzGetDatum(time);
+}
+
+static HeapTuple
+form_state(const DbOptIndexState *state, TupleDesc desc)
+{
+	Datum		values[Natts_state] = {0};
+	bool		nulls[Natts_state] = {false};
+
+	put_text(values, nulls, Anum_state_name, state->name);
+	put_text(values, nulls, Anum_state_index_schema, state->schema);
+	values[Anum_state_index_oid - 1] = ObjectIdGetDatum(state->index);
+	values[Anum_state_built - 1] = BoolGetDatum(state->built);
+	put_text(values, nulls, Anum_state_state,
+			 progress_names[state->progress]);
+	values[Anum_state_attempts - 1] = Int32GetDatum(state->attempts);
+	put_time(values, nulls, Anum_state_next_attempt_at,
+			 state->next_attempt_at);
+	put_text(values, nulls, Anum_state_error_code, state->error_code);
+	put_text(values, nulls, Anum_state_error_message, state->error_message);
+	put_time(values, nulls, Anum_state_failed_at, state->failed_at);
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/* ---- the table ----------------------------------------------------------- */
+
+List *
+dbopt_index_states(void)
+{
+	Relation	rel = dbopt_table_open(DBOPT_INDEX_STATE, AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
+										  NULL);
+	List	   *states = NIL;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		states = lappend(states, read_state(tuple, RelationGetDescr(rel)));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return states;
+}
+
+/* NULL: there is none. */
+DbOptIndexState *
+dbopt_index_state_find(List *states, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, states)
+	{
+		DbOptIndexState *state = lfirst(cell);
+
+		if (strcmp(state->name, name) == 0)
+			return state;
+	}
+	return NULL;
+}
+
+DbOptIndexState *
+dbopt_index_state_lock(const char *name)
+{
+	Relation	rel = dbopt_table_open(DBOPT_INDEX_STATE,
+									   ShareRowExclusiveLock);
+	DbOptIndexState *state;
+
+	table_close(rel, NoLock);
+	state = dbopt_index_state_find(dbopt_index_states(), name);
+	if (state == NULL)
+	{
+		state = palloc0(sizeof(DbOptIndexState));
+		state->name = pstrdup(name);
+	}
+	return state;
+}
+
+/* The row of this name becomes the new one; NULL: it is deleted. */
+static void
+replace_row(const char *name, const DbOptIndexState *state)
+{
+	Relation	rel = dbopt_table_open(DBOPT_INDEX_STATE,
+									   ShareRowExclusiveLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	HeapTuple	new = state != NULL ? form_state(state, desc) : NULL;
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
+										  NULL);
+	HeapTuple	old;
+
+	while (HeapTupleIsValid(old = systable_getnext(scan)))
+		if (strcmp(read_state(old, desc)->name, name) == 0)
+			break;
+	if (HeapTupleIsValid(old) && new != NULL)
+		CatalogTupleUpdate(rel, &old->t_self, new);
+	else if (HeapTupleIsValid(old))
+		CatalogTupleDelete(rel, &old->t_self);
+	else if (new != NULL)
+		CatalogTupleInsert(rel, new);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+dbopt_index_state_write(const DbOptIndexState *state)
+{
+	replace_row(state->name, state);
+}
+
+void
+dbopt_index_state_delete(const char *name)
+{
+	replace_row(name, NULL);
+}
+
+void
+dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at)
+{
+	state->progress = DBOPT_INDEX_QUEUED;
+	state->attempts = 0;
+	state->next_attempt_at = at;
+	state->error_code = NULL;
+	state->error_message = NULL;
+	state->failed_at = 0;
+}
