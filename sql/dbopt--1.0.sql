@@ -392,6 +392,21 @@ COMMENT ON FUNCTION @extschema@.dbopt_is_retryable(text, text, text) IS
 	'whether the policy retries an error; message NULL: no message. Errors: 22023 not a SQLSTATE, 22004 sqlstate or policy is NULL, 42704 no such policy';
 
 --
+-- Retrying in SQL.  Everybody may: it is the caller's own SQL, with the
+-- caller's own rights.
+--
+
+CREATE PROCEDURE @extschema@.dbopt_with_database_retry(statement text)
+	AS 'MODULE_PATHNAME', 'dbopt_with_database_retry' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.dbopt_with_database_retry(text) IS
+	'runs one or more SQL statements in a transaction of their own in this session; when it fails, rolls it back, waits, and tries again, as the policy database says; a cancel is not tried again; rows are thrown away; the last error comes with its own SQLSTATE, and attempts and total delay in its detail; errors: 2D000 inside a transaction block, or transaction control among the statements, 22004 NULL, 22023 empty, 0A000 COPY with the client';
+
+CREATE PROCEDURE @extschema@.dbopt_with_transaction_retry(statement text, isolation text DEFAULT 'serializable')
+	AS 'MODULE_PATHNAME', 'dbopt_with_transaction_retry' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.dbopt_with_transaction_retry(text, text) IS
+	'the same at an isolation level of its own (serializable, repeatable read, read committed, read uncommitted), with the policy transaction; errors: as there, and 22023 for another isolation level';
+
+--
 -- Circuit breakers
 --
 

@@ -6,6 +6,8 @@
 #ifndef DBOPT_EXEC_H
 #define DBOPT_EXEC_H
 
+#include "utils/elog.h"
+
 #define DBOPT_SQLSTATE_LENGTH	6	/* with the terminating zero */
 
 /* What failed; the texts are in the memory context of the caller. */
@@ -53,6 +55,13 @@ extern void dbopt_exec_raise_commit(const DbOptFailure *failure)
 extern bool dbopt_exec_try(DbOptExecFunction function, void *arg,
 						   int64 timeout, DbOptFailure *failure);
 
+/*
+ * The same without a limit, and without a snapshot for the function.  Returns
+ * the error with all that is known of it, in the current memory context; NULL:
+ * there was none.
+ */
+extern ErrorData *dbopt_exec_try_all(DbOptExecFunction function, void *arg);
+
 /* In such a function: from now on it has that time again. */
 extern void dbopt_exec_timer_restart(void);
 
@@ -62,5 +71,11 @@ extern void dbopt_exec_timer_restart(void);
  */
 extern bool dbopt_exec_guard(DbOptExecFunction function, void *arg,
 							 DbOptFailure *failure);
+
+/*
+ * SPI_commit(), but returns what made it fail, in the current memory context;
+ * NULL: committed.  There is a new transaction then, in either case.
+ */
+extern ErrorData *dbopt_exec_spi_commit(void);
 
 #endif							/* DBOPT_EXEC_H */

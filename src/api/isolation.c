@@ -1,0 +1,42 @@
+/*
+ * isolation.c
+ *		Isolation levels by their names.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/isolation.h"
+#include "utils/builtins.h"
+
+typedef struct Isolation
+{
+	const char *name;
+	int			level;
+} Isolation;
+
+static const Isolation isolations[] = {
+	{"serializable", XACT_SERIALIZABLE},
+	{"repeatable read", XACT_REPEATABLE_READ},
+	{"read committed", XACT_READ_COMMITTED},
+	{"read uncommitted", XACT_READ_UNCOMMITTED}
+};
+
+int
+dbopt_isolation_argument(FunctionCallInfo fcinfo, int number)
+{
+	char	   *name;
+
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("isolation must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(number));
+	for (int i = 0; i < lengthof(isolations); i++)
+		if (pg_strcasecmp(name, isolations[i].name) == 0)
+			return isolations[i].level;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("isolation level \"%s\" does not exist", name),
+			 errhint("Isolation levels are serializable, repeatable read, read committed and read uncommitted.")));
+	return -1;
+}

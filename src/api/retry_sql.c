@@ -1,0 +1,69 @@
+/*
+ * retry_sql.c
+ *		Procedures that run a caller's SQL in transactions of its own session,
+ *		and try again.
+ *
+ * Run by the caller, with the caller's rights and no others.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/isolation.h"
+#include "engine/sql_retry.h"
+#include "engine/sql_statement.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(dbopt_with_database_retry);
+PG_FUNCTION_INFO_V1(dbopt_with_transaction_retry);
+
+/* May the procedure end the transaction that it was called in? */
+static void
+require_own_transactions(FunctionCallInfo fcinfo, const char *procedure)
+{
+	CallContext *context = (CallContext *) fcinfo->context;
+
+	if (context == NULL || !IsA(context, CallContext) || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("%s cannot run inside a transaction block", procedure),
+				 errhint("It begins and ends transactions: CALL it outside of BEGIN and of functions. dbopt_with_transaction() can be called anywhere.")));
+}
+
+static char *
+statement_argument(FunctionCallInfo fcinfo)
+{
+	char	   *statement;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("statement must not be null")));
+	statement = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	(void) dbopt_sql_parse(statement);
+	return statement;
+}
+
+/* dbopt_with_database_retry(statement text) */
+Datum
+dbopt_with_database_retry(PG_FUNCTION_ARGS)
+{
+	char	   *statement = statement_argument(fcinfo);
+
+	require_own_transactions(fcinfo, "dbopt_with_database_retry");
+	dbopt_sql_retry_run("database", statement, -1);
+	PG_RETURN_VOID();
+}
+
+/* dbopt_with_transaction_retry(statement text, isolation text) */
+Datum
+dbopt_with_transaction_retry(PG_FUNCTION_ARGS)
+{
+	char	   *statement = statement_argument(fcinfo);
+	int			isolation = dbopt_isolation_argument(fcinfo, 1);
+
+	require_own_transactions(fcinfo, "dbopt_with_transaction_retry");
+	dbopt_sql_retry_run("transaction", statement, isolation);
+	PG_RETURN_VOID();
+}
