@@ -124,12 +124,14 @@ CREATE TABLE @extschema@.dbopt_chunk (
 	exclude bigint[] NOT NULL,
 	positions bigint[],
 	events integer NOT NULL,
-	attempts integer NOT NULL DEFAULT 0,
+	suspicion integer NOT NULL DEFAULT 0,
 	handed_out_at timestamptz NOT NULL,
 	PRIMARY KEY (cursor_id, seq)
 );
 COMMENT ON TABLE @extschema@.dbopt_chunk IS
 	'parts of the log that are handed out and not settled: above (from_position, from_key), up to and including (to_position, to_key), without the positions in exclude, or with positions only those; a NULL key stands for all of its position';
+COMMENT ON COLUMN @extschema@.dbopt_chunk.suspicion IS
+	'0: none; 1: it may have been run when the server crashed, and is run with nothing else beside it; 2: the server crashed then, too, and its events are run one by one';
 
 CREATE TABLE @extschema@.dbopt_retry_queue (
 	handler_id integer NOT NULL,
@@ -142,10 +144,13 @@ CREATE TABLE @extschema@.dbopt_retry_queue (
 	failed_at timestamptz NOT NULL,
 	error_code text,
 	error_message text,
+	suspicion integer NOT NULL DEFAULT 0,
 	PRIMARY KEY (handler_id, log_position, event_key)
 );
 COMMENT ON TABLE @extschema@.dbopt_retry_queue IS
 	'events that failed and are tried again at next_retry_at; attempts counts those made';
+COMMENT ON COLUMN @extschema@.dbopt_retry_queue.suspicion IS
+	'0: none; 1: it may have been tried when the server crashed, and is tried with others like it and nothing else beside; 2: the server crashed then, too, and it is tried alone; 3: the server crashed while it was tried alone';
 CREATE INDEX dbopt_retry_queue_due ON @extschema@.dbopt_retry_queue (handler_id, next_retry_at);
 
 CREATE TABLE @extschema@.dbopt_dead_letter (
@@ -205,6 +210,24 @@ CREATE TABLE @extschema@.dbopt_index_state (
 );
 COMMENT ON TABLE @extschema@.dbopt_index_state IS
 	'what dbopt has done about declared indexes and is to do: dbopt_index_status() shows it, dbopt_drop_indexes() drops what was built';
+
+CREATE TABLE @extschema@.dbopt_attempt (
+	token bigint PRIMARY KEY,
+	incarnation bigint NOT NULL,
+	handler_id integer NOT NULL,
+	cursor_id integer,
+	seq bigint,
+	log_position bigint,
+	event_key text COLLATE "C",
+	crashed boolean NOT NULL DEFAULT false,
+	started_at timestamptz NOT NULL
+);
+COMMENT ON TABLE @extschema@.dbopt_attempt IS
+	'suspects of a crash that are being run with nothing else beside them: a chunk, one event of the retry queue, or with neither a handler''s retries of suspicion 1; a row that an earlier incarnation of the server has left tells what crashed it';
+COMMENT ON COLUMN @extschema@.dbopt_attempt.incarnation IS
+	'a number that the server drew when it started, or started anew after a crash';
+COMMENT ON COLUMN @extschema@.dbopt_attempt.crashed IS
+	'the server crashed meanwhile: to be written down as a failure of the event';
 
 -- What dump and restore keep; shipped rows only where they were edited.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dbopt_database', '');

@@ -75,7 +75,8 @@ for_dead_letters(FunctionCallInfo fcinfo, const char *statement)
 /*
  * dbopt_replay_dead_letters(handler text, event_id text) RETURNS bigint
  *
- * They are retries again, due now, with all their attempts before them.
+ * They are retries again, due now, with all their attempts before them.  What
+ * has crashed the server is tried with nothing else beside it.
  */
 Datum
 dbopt_replay_dead_letters(PG_FUNCTION_ARGS)
@@ -88,9 +89,10 @@ dbopt_replay_dead_letters(PG_FUNCTION_ARGS)
 					 " RETURNING *) "
 					 "INSERT INTO @extschema@.dbopt_retry_queue AS queue"
 					 " (handler_id, log_position, event_key, event_type, attempts,"
-					 " next_retry_at, first_failed_at, failed_at, error_code, error_message) "
+					 " next_retry_at, first_failed_at, failed_at, error_code, error_message, suspicion) "
 					 "SELECT handler_id, log_position, event_key, event_type, 0,"
-					 " pg_catalog.now(), first_failed_at, failed_at, error_code, error_message"
+					 " pg_catalog.now(), first_failed_at, failed_at, error_code, error_message,"
+					 " CASE WHEN error_code = '57P02' THEN 3 ELSE 0 END"
 					 " FROM dead "
 					 "ON CONFLICT (handler_id, log_position, event_key) DO UPDATE"
 					 " SET attempts = 0, next_retry_at = excluded.next_retry_at");

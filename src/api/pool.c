@@ -147,7 +147,8 @@ put_session(ReturnSetInfo *result, const DbOptSession *session)
 		[DBOPT_JOB_NONE] = "none",
 		[DBOPT_JOB_DELIVER] = "deliver",
 		[DBOPT_JOB_CHUNK] = "leftover",
-		[DBOPT_JOB_RETRY] = "retry"
+		[DBOPT_JOB_RETRY] = "retry",
+		[DBOPT_JOB_SUSPECTS] = "suspects"
 	};
 	bool		busy = session->state == DBOPT_SESSION_BUSY;
 	char	   *handler = busy ? handler_name(session->job.handler_id) : NULL;

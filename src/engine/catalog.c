@@ -41,6 +41,7 @@ static const char *const table_names[DBOPT_TABLES] = {
 	[DBOPT_ORDERED] = "dbopt_ordered",
 	[DBOPT_INDEX] = "dbopt_index",
 	[DBOPT_INDEX_STATE] = "dbopt_index_state",
+	[DBOPT_ATTEMPT] = "dbopt_attempt",
 };
 
 /* What this backend knows; all zero: nothing. */

@@ -29,6 +29,7 @@ typedef enum DbOptTable
 	DBOPT_ORDERED,
 	DBOPT_INDEX,
 	DBOPT_INDEX_STATE,
+	DBOPT_ATTEMPT,
 	DBOPT_TABLES				/* how many */
 } DbOptTable;
 
@@ -144,7 +145,7 @@ enum
 	Anum_chunk_exclude,
 	Anum_chunk_positions,
 	Anum_chunk_events,
-	Anum_chunk_attempts,
+	Anum_chunk_suspicion,
 	Anum_chunk_handed_out_at,
 	Natts_chunk = 11
 };
@@ -161,7 +162,8 @@ enum
 	Anum_retry_failed_at,
 	Anum_retry_error_code,
 	Anum_retry_error_message,
-	Natts_retry = 10
+	Anum_retry_suspicion,
+	Natts_retry = 11
 };
 
 enum
@@ -222,6 +224,20 @@ enum
 
 /* The schema of any extension; InvalidOid when this database has not got it. */
 extern Oid	dbopt_extension_schema(const char *name);
+
+enum
+{
+	Anum_attempt_token = 1,
+	Anum_attempt_incarnation,
+	Anum_attempt_handler_id,
+	Anum_attempt_cursor_id,
+	Anum_attempt_seq,
+	Anum_attempt_log_position,
+	Anum_attempt_event_key,
+	Anum_attempt_crashed,
+	Anum_attempt_started_at,
+	Natts_attempt = 9
+};
 
 /* InvalidOid when the extension is not installed in this database. */
 extern Oid	dbopt_schema_oid(void);

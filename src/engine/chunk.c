@@ -57,7 +57,7 @@ chunk_form(const DbOptLog *log, TupleDesc desc, const DbOptChunk *chunk)
 	values[Anum_chunk_positions - 1] =
 		dbopt_positions_to_array(chunk->positions, chunk->npositions);
 	values[Anum_chunk_events - 1] = Int32GetDatum(chunk->events);
-	values[Anum_chunk_attempts - 1] = Int32GetDatum(0);
+	values[Anum_chunk_suspicion - 1] = Int32GetDatum(chunk->suspicion);
 	values[Anum_chunk_handed_out_at - 1] =
 		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	return heap_form_tuple(desc, values, nulls);
@@ -98,7 +98,42 @@ chunk_read(const DbOptLog *log, HeapTuple tuple, TupleDesc desc,
 			dbopt_positions_from_array(values[Anum_chunk_positions - 1],
 									   &chunk->positions);
 	chunk->events = DatumGetInt32(values[Anum_chunk_events - 1]);
+	chunk->suspicion = DatumGetInt32(values[Anum_chunk_suspicion - 1]);
 	chunk->tid = tuple->t_self;
+}
+
+/* The scan for one chunk. */
+static SysScanDesc
+chunk_scan_begin(Relation rel, Snapshot snapshot, int32 cursor_id, int64 seq)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyInit(&keys[1], Anum_chunk_seq, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(seq));
+	return systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
+							  snapshot, lengthof(keys), keys);
+}
+
+int
+dbopt_chunk_suspicion(int32 cursor_id, int64 seq)
+{
+	Relation	rel = dbopt_table_open(DBOPT_CHUNK, AccessShareLock);
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = chunk_scan_begin(rel, snapshot, cursor_id, seq);
+	HeapTuple	tuple = systable_getnext(scan);
+	int			suspicion = -1;
+	bool		isnull;
+
+	if (HeapTupleIsValid(tuple))
+		suspicion = DatumGetInt32(heap_getattr(tuple, Anum_chunk_suspicion,
+											   RelationGetDescr(rel),
+											   &isnull));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return suspicion;
 }
 
 /*
@@ -112,18 +147,11 @@ dbopt_chunk_lock(const DbOptLog *log, int32 cursor_id, int64 seq,
 	Relation	rel = dbopt_table_open(DBOPT_CHUNK, RowExclusiveLock);
 	Snapshot	snapshot = dbopt_snapshot_new();
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
+	SysScanDesc scan = chunk_scan_begin(rel, snapshot, cursor_id, seq);
 	HeapTuple	tuple;
 	TM_FailureData failure;
 	bool		locked = false;
 
-	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
-				F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyInit(&keys[1], Anum_chunk_seq, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(seq));
-	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
-							  snapshot, lengthof(keys), keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		locked = table_tuple_lock(rel, &tuple->t_self, snapshot, slot,
@@ -208,6 +236,9 @@ dbopt_chunks_load(void)
 												   &isnull));
 		id->seq = DatumGetInt64(heap_getattr(tuple, Anum_chunk_seq,
 											 RelationGetDescr(rel), &isnull));
+		id->suspicion = DatumGetInt32(heap_getattr(tuple, Anum_chunk_suspicion,
+												   RelationGetDescr(rel),
+												   &isnull));
 		chunks = lappend(chunks, id);
 	}
 	systable_endscan(scan);

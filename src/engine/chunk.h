@@ -25,6 +25,7 @@ typedef struct DbOptChunk
 	int			npositions;		/* 0: a range */
 	int64	   *positions;		/* ascending */
 	int			events;			/* how many were counted at hand-out */
+	int			suspicion;		/* of a crash: suspect.h */
 	ItemPointerData tid;		/* of its row, once it is locked */
 } DbOptChunk;
 
@@ -43,6 +44,9 @@ extern bool dbopt_chunk_lock(const DbOptLog *log, int32 cursor_id, int64 seq,
  */
 extern List *dbopt_chunks_of_cursor(const DbOptLog *log, int32 cursor_id,
 									Snapshot snapshot);
+
+/* A chunk's suspicion, not locked; -1: it is settled. */
+extern int	dbopt_chunk_suspicion(int32 cursor_id, int64 seq);
 
 /* The chunk is settled up to and including a place, or as a whole. */
 extern void dbopt_chunk_advance(const DbOptLog *log, DbOptChunk *chunk,

@@ -9,13 +9,13 @@
 #include "postgres.h"
 
 #include "engine/crew.h"
-#include "state/shmem.h"
+#include "state/solo.h"
 #include "utils/timestamp.h"
 
 /* ---- orders -------------------------------------------------------------- */
 
 /*
- * False: the session has just gone.
+ * False: the session has just gone, or another database has the turn.
  */
 bool
 dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
@@ -27,7 +27,8 @@ dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	ready = session->generation == member->target.generation &&
-		session->state == DBOPT_SESSION_IDLE;
+		session->state == DBOPT_SESSION_IDLE &&
+		dbopt_solo_permits(session->database);
 	procno = session->procno;
 	if (ready)
 	{

@@ -42,6 +42,7 @@ typedef struct DbOptChunkId
 {
 	int32		cursor_id;
 	int64		seq;
+	int			suspicion;
 } DbOptChunkId;
 
 /* All of these in a transaction; results in the caller's memory context. */

@@ -200,7 +200,7 @@ dbopt_delivery_settle_failed(DbOptDelivery *delivery, DbOptQueue *queue,
 	dbopt_queue_put(queue, delivery->handler->handler_id, failed, now);
 	if (fate.retry_at == 0)
 		delivery->tally.counters.dead_letters++;
-	else
+	else if (failed->suspicion == 0)
 		delivery->first_retry_at = Min(delivery->first_retry_at,
 									   fate.retry_at);
 }

@@ -129,6 +129,9 @@ dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
 
 	if (durability == DBOPT_COMMIT_ASYNC)
 		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	if (durability == DBOPT_COMMIT_SYNC &&
+		synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 	PG_TRY();
 	{
 		CommitTransactionCommand();

@@ -37,7 +37,8 @@ extern void dbopt_exec_begin(void);
 typedef enum DbOptDurability
 {
 	DBOPT_COMMIT_AS_SET,		/* as synchronous_commit says */
-	DBOPT_COMMIT_ASYNC
+	DBOPT_COMMIT_ASYNC,
+	DBOPT_COMMIT_SYNC			/* durable here, whatever the setting says */
 } DbOptDurability;
 
 extern bool dbopt_exec_commit(MemoryContext context,

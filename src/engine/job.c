@@ -13,6 +13,7 @@
 #include "engine/broken.h"
 #include "engine/handout.h"
 #include "engine/job.h"
+#include "engine/job_run.h"
 #include "engine/retry.h"
 #include "engine/run.h"
 #include "miscadmin.h"
@@ -34,24 +35,12 @@
 /* A job that fails outside its handler is repeated after 1 s, 2 s, ... */
 #define MAX_JOB_DELAY_MS	30000
 
-typedef struct JobRun
-{
-	const DbOptJob *job;
-	DbOptJobResult *result;
-	MemoryContext context;		/* of the job */
-	MemoryContext round_context;	/* of one chunk or batch */
-	DbOptDelivery delivery;
-	DbOptCursor *cursor;
-	TimestampTz claimed_at;		/* before the last batch of retries */
-	TimestampTz retry_since;	/* where the next batch of retries starts */
-} JobRun;
-
 /* Jobs that have failed in a row in this session. */
 static int	failures_in_a_row = 0;
 
 /* The handler, if it is to run at present; NULL else. */
 static const DbOptHandler *
-handler_to_run(const JobRun *run, const DbOptConfig *config)
+handler_to_run(const DbOptJobRun *run, const DbOptConfig *config)
 {
 	const DbOptHandler *handler = dbopt_config_handler(config,
 													   run->job->handler_id);
@@ -63,8 +52,8 @@ handler_to_run(const JobRun *run, const DbOptConfig *config)
 }
 
 /* Begins a round: a transaction, in which the configuration is read. */
-static bool
-round_begin(JobRun *run)
+bool
+dbopt_job_round_begin(DbOptJobRun *run)
 {
 	DbOptDelivery *delivery = &run->delivery;
 
@@ -81,8 +70,8 @@ round_begin(JobRun *run)
 }
 
 /* Ends a transaction that cannot fail to commit but by an accident. */
-static void
-round_commit(JobRun *run, DbOptDurability durability)
+void
+dbopt_job_round_commit(DbOptJobRun *run, DbOptDurability durability)
 {
 	DbOptFailure failure;
 
@@ -90,38 +79,38 @@ round_commit(JobRun *run, DbOptDurability durability)
 		dbopt_exec_raise_commit(&failure);
 }
 
-static void
-finish(JobRun *run, DbOptJobOutcome outcome)
+void
+dbopt_job_finish(DbOptJobRun *run, DbOptJobOutcome outcome)
 {
 	run->result->outcome = outcome;
 }
 
-static void
-finish_rejected(JobRun *run)
+void
+dbopt_job_finish_rejected(DbOptJobRun *run)
 {
 	TimestampTz until = dbopt_circuit_blocked_until(run->delivery.slot);
 
 	run->result->retry_at = until;
-	finish(run, until == 0 ? DBOPT_JOB_MORE : DBOPT_JOB_REJECTED);
+	dbopt_job_finish(run, until == 0 ? DBOPT_JOB_MORE : DBOPT_JOB_REJECTED);
 }
 
 /* The handler cannot be called: nobody tries again until that is mended. */
 static void
-finish_broken(JobRun *run)
+finish_broken(DbOptJobRun *run)
 {
 	dbopt_exec_begin();
 	dbopt_handler_set_broken(run->job->handler_id, run->delivery.broken);
-	round_commit(run, DBOPT_COMMIT_AS_SET);
-	finish(run, DBOPT_JOB_DONE);
+	dbopt_job_round_commit(run, DBOPT_COMMIT_AS_SET);
+	dbopt_job_finish(run, DBOPT_JOB_DONE);
 }
 
-static void
-finish_blocked(JobRun *run)
+void
+dbopt_job_finish_blocked(DbOptJobRun *run)
 {
 	if (run->delivery.broken != NULL)
 		finish_broken(run);
 	else
-		finish_rejected(run);
+		dbopt_job_finish_rejected(run);
 }
 
 /* How many events to ask for: about CHUNK_TIME_US of the handler's time. */
@@ -139,8 +128,8 @@ wanted_events(const DbOptDelivery *delivery)
 }
 
 /* The cursor of the job, read once, in a transaction; false: it is gone. */
-static bool
-find_cursor(JobRun *run)
+bool
+dbopt_job_find_cursor(DbOptJobRun *run)
 {
 	MemoryContext previous;
 
@@ -154,8 +143,8 @@ find_cursor(JobRun *run)
 }
 
 /* On a mark_processed source another handler may be the right one by now. */
-static bool
-is_handlers_cursor(const JobRun *run)
+bool
+dbopt_job_is_handlers_cursor(const DbOptJobRun *run)
 {
 	const DbOptDelivery *delivery = &run->delivery;
 	const DbOptHandler *handler = delivery->handler;
@@ -166,8 +155,8 @@ is_handlers_cursor(const JobRun *run)
 }
 
 /* Runs a chunk; true: it is settled and the job may go on. */
-static bool
-run_chunk(JobRun *run, int64 seq, int events)
+bool
+dbopt_job_run_chunk(DbOptJobRun *run, int64 seq, int events)
 {
 	DbOptRunResult result;
 
@@ -178,33 +167,33 @@ run_chunk(JobRun *run, int64 seq, int events)
 	if (result == DBOPT_RUN_SETTLED)
 		return true;
 	run->result->leftover = true;
-	finish_blocked(run);
+	dbopt_job_finish_blocked(run);
 	return false;
 }
 
 /* Hands out and runs one chunk; true: there may be more to do. */
 static bool
-deliver_round(JobRun *run)
+deliver_round(DbOptJobRun *run)
 {
 	DbOptDelivery *delivery = &run->delivery;
 	DbOptChunk	chunk;
 	DbOptHandoutResult result;
 
-	if (!round_begin(run) || !find_cursor(run) || !is_handlers_cursor(run))
+	if (!dbopt_job_round_begin(run) || !dbopt_job_find_cursor(run) || !dbopt_job_is_handlers_cursor(run))
 	{
-		round_commit(run, DBOPT_COMMIT_ASYNC);
+		dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 		return false;
 	}
 	if (!dbopt_delivery_admit(delivery, wanted_events(delivery)))
 	{
-		round_commit(run, DBOPT_COMMIT_ASYNC);
-		finish_rejected(run);
+		dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
+		dbopt_job_finish_rejected(run);
 		return false;
 	}
 	result = dbopt_handout(delivery->config, delivery->handler->source,
 						   run->cursor, delivery->unreported, &chunk);
-	round_commit(run, chunk.events > SMALL_CHUNK ? DBOPT_COMMIT_AS_SET :
-				 DBOPT_COMMIT_ASYNC);
+	dbopt_job_round_commit(run, chunk.events > SMALL_CHUNK ? DBOPT_COMMIT_AS_SET :
+						   DBOPT_COMMIT_ASYNC);
 	if (result == DBOPT_HANDOUT_NONE)
 	{
 		dbopt_delivery_release(delivery);
@@ -212,38 +201,38 @@ deliver_round(JobRun *run)
 	}
 	if (result == DBOPT_HANDOUT_FULL)
 		dbopt_session_more_work();
-	return run_chunk(run, chunk.seq, chunk.events) &&
+	return dbopt_job_run_chunk(run, chunk.seq, chunk.events) &&
 		result == DBOPT_HANDOUT_FULL;
 }
 
 static void
-deliver(JobRun *run)
+deliver(DbOptJobRun *run)
 {
 	while (deliver_round(run))
 		if (dbopt_session_should_yield())
 		{
-			finish(run, DBOPT_JOB_MORE);
+			dbopt_job_finish(run, DBOPT_JOB_MORE);
 			return;
 		}
 }
 
 /* Runs a chunk that a session has left over. */
 static void
-run_leftover(JobRun *run)
+run_leftover(DbOptJobRun *run)
 {
-	bool		ready = round_begin(run) && find_cursor(run) &&
-	is_handlers_cursor(run);
+	bool		ready = dbopt_job_round_begin(run) && dbopt_job_find_cursor(run) &&
+	dbopt_job_is_handlers_cursor(run);
 
-	round_commit(run, DBOPT_COMMIT_ASYNC);
+	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (!ready)
 		return;
 	if (!dbopt_delivery_admit(&run->delivery, wanted_events(&run->delivery)))
 	{
 		run->result->leftover = true;
-		finish_rejected(run);
+		dbopt_job_finish_rejected(run);
 		return;
 	}
-	(void) run_chunk(run, run->job->seq, 0);
+	(void) dbopt_job_run_chunk(run, run->job->seq, 0);
 }
 
 /*
@@ -251,47 +240,47 @@ run_leftover(JobRun *run)
  * time the last batch was claimed at, which took all that were due by then.
  */
 static void
-announce_next_retry(JobRun *run)
+announce_next_retry(DbOptJobRun *run)
 {
 	TimestampTz next;
 
 	dbopt_exec_begin();
 	next = dbopt_queue_next(run->job->handler_id, run->claimed_at);
-	round_commit(run, DBOPT_COMMIT_ASYNC);
+	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 	dbopt_handler_retry_at(run->delivery.slot, next);
 }
 
 /* Runs a batch of retries; true: there may be more. */
 static bool
-retry_round(JobRun *run)
+retry_round(DbOptJobRun *run)
 {
 	DbOptRetryResult result;
-	bool		ready = round_begin(run);
+	bool		ready = dbopt_job_round_begin(run);
 
 	run->claimed_at = GetCurrentTimestamp();
-	round_commit(run, DBOPT_COMMIT_ASYNC);
+	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (!ready)
 		return false;
 	if (!dbopt_delivery_admit(&run->delivery, DBOPT_SINGLE_BATCH))
 	{
-		finish_rejected(run);
+		dbopt_job_finish_rejected(run);
 		return false;
 	}
 	result = dbopt_retry_batch(&run->delivery, &run->retry_since);
 	dbopt_delivery_release(&run->delivery);
 	if (result == DBOPT_RETRY_BLOCKED)
-		finish_blocked(run);
+		dbopt_job_finish_blocked(run);
 	return result == DBOPT_RETRY_SOME;
 }
 
 static void
-retry(JobRun *run)
+retry(DbOptJobRun *run)
 {
 	run->retry_since = run->job->since;
 	while (retry_round(run))
 		if (dbopt_session_should_yield())
 		{
-			finish(run, DBOPT_JOB_MORE);
+			dbopt_job_finish(run, DBOPT_JOB_MORE);
 			return;
 		}
 	if (run->result->outcome == DBOPT_JOB_DONE)
@@ -301,7 +290,7 @@ retry(JobRun *run)
 static void
 run_job(void *arg)
 {
-	JobRun	   *run = arg;
+	DbOptJobRun *run = arg;
 
 	dbopt_config_hold();
 	switch (run->job->kind)
@@ -315,23 +304,27 @@ run_job(void *arg)
 		case DBOPT_JOB_RETRY:
 			retry(run);
 			break;
+		case DBOPT_JOB_SUSPECTS:
+			dbopt_job_run_suspects(run);
+			break;
 		case DBOPT_JOB_NONE:
 			break;
 	}
 }
 
 static void
-job_failed(JobRun *run, const DbOptFailure *failure)
+job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 {
 	int			delay = Min(1000 << Min(failures_in_a_row, 5),
 							MAX_JOB_DELAY_MS);
 
 	dbopt_delivery_release(&run->delivery);
+	dbopt_attempt_take_back();
 	failures_in_a_row++;
 	run->result->leftover = true;
 	run->result->retry_at =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-	finish(run, DBOPT_JOB_FAILED);
+	dbopt_job_finish(run, DBOPT_JOB_FAILED);
 	ereport(LOG,
 			(errmsg("dbopt: a job of handler %d failed and is repeated in %d ms: %s",
 					run->job->handler_id, delay, failure->message),
@@ -342,7 +335,7 @@ void
 dbopt_job_run(const DbOptJob *job, DbOptJobResult *result)
 {
 	MemoryContext previous = CurrentMemoryContext;
-	JobRun	   *run = MemoryContextAllocZero(TopMemoryContext, sizeof(JobRun));
+	DbOptJobRun *run = MemoryContextAllocZero(TopMemoryContext, sizeof(DbOptJobRun));
 	DbOptFailure failure;
 
 	memset(result, 0, sizeof(*result));

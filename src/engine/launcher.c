@@ -28,6 +28,7 @@
 #include "state/circuit.h"
 #include "state/database.h"
 #include "state/news.h"
+#include "state/solo.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -36,6 +37,9 @@
 #include "utils/timestamp.h"
 
 #define MAX_STARTING	3
+#define JUDGE_US		(30 * USECS_PER_SEC)	/* a database that has not
+												 * started by then is not
+												 * waited for */
 #define HEALTHY_US		(60 * USECS_PER_SEC)	/* running this long forgives
 												 * earlier failures */
 
@@ -63,6 +67,7 @@ static const DbOptBackoff restart_backoff = {
 
 static HTAB *entries;
 static bool rescan;				/* pg_database has to be read */
+static TimestampTz judge_until;
 static int	nstarting;			/* schedulers that have not yet said whether
 								 * the extension is there */
 
@@ -357,18 +362,58 @@ start_due(TimestampTz now)
 }
 
 /*
+ * Is this database on probation, or may it yet be?
+ */
+static bool
+is_on_probation(const Entry *entry, TimestampTz now)
+{
+	bool		in_time = now < judge_until;
+
+	if (!entry->listed || entry->held || entry->failures > 0)
+		return false;
+	if (entry->slot < 0 || entry->start_at != DBOPT_NEVER)
+		return entry->start_at != DBOPT_NEVER && in_time;
+	return dbopt_database_on_probation(entry->slot, in_time);
+}
+
+/*
+ * After an unclean end: when all databases have run what may have caused it,
+ * they may go on with the rest.  Returns when to look again.
+ */
+static TimestampTz
+end_probation(TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	Entry	   *entry;
+	bool		on = false;
+
+	if (pg_atomic_read_u32(&dbopt_shared->probation) == 0)
+		return DBOPT_NEVER;
+	hash_seq_init(&scan, entries);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		on = on || is_on_probation(entry, now);
+	if (on)
+		return now < judge_until ? judge_until : DBOPT_NEVER;
+	pg_atomic_write_u32(&dbopt_shared->probation, 0);
+	dbopt_schedulers_wake();
+	return DBOPT_NEVER;
+}
+
+/*
  * Returns when the next round is due.
  */
 static TimestampTz
 launcher_round(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next;
 
 	read_news(now);
 	watch_entries(now);
 	if (rescan)
 		scan_databases(now);
-	return start_due(now);
+	next = start_due(now);
+	return Min(next, end_probation(now));
 }
 
 /*
@@ -417,6 +462,7 @@ launcher_attach(void)
 						  HASH_ELEM | HASH_BLOBS);
 	adopt_slots();
 	rescan = true;
+	judge_until = GetCurrentTimestamp() + JUDGE_US;
 }
 
 void

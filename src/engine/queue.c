@@ -73,6 +73,7 @@ retry_form(TupleDesc desc, int32 handler_id, const DbOptFailed *failed,
 		TimestampTzGetDatum(failed->first_failed_at ?
 							failed->first_failed_at : now);
 	values[Anum_retry_failed_at - 1] = TimestampTzGetDatum(now);
+	values[Anum_retry_suspicion - 1] = Int32GetDatum(failed->suspicion);
 	if (failed->failure.message == NULL)
 		nulls[Anum_retry_error_code - 1] =
 			nulls[Anum_retry_error_message - 1] = true;
@@ -276,6 +277,7 @@ failed_from_tuple(HeapTuple tuple, TupleDesc desc)
 	failed->event_type = TextDatumGetCString(values[Anum_retry_event_type - 1]);
 	failed->attempts = DatumGetInt32(values[Anum_retry_attempts - 1]);
 	failed->untried = nulls[Anum_retry_error_code - 1];
+	failed->suspicion = DatumGetInt32(values[Anum_retry_suspicion - 1]);
 	if (!failed->untried)
 		failed->first_failed_at =
 			DatumGetTimestampTz(values[Anum_retry_first_failed_at - 1]);
@@ -303,8 +305,8 @@ due_scan_begin(Relation rel, Relation index, Snapshot snapshot,
 }
 
 List *
-dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, TimestampTz since,
-				  TimestampTz now, int limit)
+dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, int suspicion,
+				  TimestampTz since, TimestampTz now, int limit)
 {
 	Relation	index = index_open(dbopt_retry_due_index_oid(),
 								   AccessShareLock);
@@ -324,7 +326,8 @@ dbopt_queue_claim(DbOptQueue *queue, int32 handler_id, TimestampTz since,
 
 		if (failed->retry_at > now)
 			break;
-		if (lock_tuple(queue, snapshot, tuple))
+		if (failed->suspicion == suspicion &&
+			lock_tuple(queue, snapshot, tuple))
 			claimed = lappend(claimed, failed);
 	}
 	systable_endscan_ordered(scan);
@@ -353,8 +356,30 @@ dbopt_queue_claim_again(DbOptQueue *queue, int32 handler_id,
 	return claimed;
 }
 
-TimestampTz
-dbopt_queue_next(int32 handler_id, TimestampTz after)
+List *
+dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id, int64 position,
+						const char *key)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = event_scan_begin(queue->retries, snapshot, handler_id,
+										position, key);
+	HeapTuple	tuple = systable_getnext(scan);
+	List	   *claimed = NIL;
+
+	if (HeapTupleIsValid(tuple) && lock_tuple(queue, snapshot, tuple))
+		claimed = list_make1(failed_from_tuple(tuple,
+											   RelationGetDescr(queue->retries)));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return claimed;
+}
+
+/*
+ * The handler's first retry behind "after" that is under suspicion, or that is
+ * under none; NULL: there is none.
+ */
+static DbOptFailed *
+first_behind(int32 handler_id, TimestampTz after, bool suspect)
 {
 	Relation	rel = dbopt_table_open(DBOPT_RETRY_QUEUE, AccessShareLock);
 	Relation	index = index_open(dbopt_retry_due_index_oid(),
@@ -363,19 +388,38 @@ dbopt_queue_next(int32 handler_id, TimestampTz after)
 	SysScanDesc scan = due_scan_begin(rel, index, snapshot, handler_id,
 									  BTGreaterStrategyNumber,
 									  F_TIMESTAMPTZ_GT, after);
-	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
-	TimestampTz next = PG_INT64_MAX;
-	bool		isnull;
+	HeapTuple	tuple;
+	DbOptFailed *first = NULL;
 
-	if (HeapTupleIsValid(tuple))
-		next = DatumGetTimestampTz(heap_getattr(tuple, Anum_retry_next_retry_at,
-												RelationGetDescr(rel),
-												&isnull));
+	while (first == NULL &&
+		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan,
+															 ForwardScanDirection)))
+	{
+		first = failed_from_tuple(tuple, RelationGetDescr(rel));
+		if ((first->suspicion > 0) != suspect)
+			first = NULL;
+	}
 	systable_endscan_ordered(scan);
 	UnregisterSnapshot(snapshot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
-	return next;
+	return first;
+}
+
+TimestampTz
+dbopt_queue_next(int32 handler_id, TimestampTz after)
+{
+	DbOptFailed *first = first_behind(handler_id, after, false);
+
+	return first == NULL ? PG_INT64_MAX : first->retry_at;
+}
+
+DbOptFailed *
+dbopt_queue_suspect(int32 handler_id, TimestampTz now)
+{
+	DbOptFailed *first = first_behind(handler_id, DT_NOBEGIN, true);
+
+	return first != NULL && first->retry_at <= now ? first : NULL;
 }
 
 TimestampTz

@@ -27,6 +27,7 @@ typedef struct DbOptFailed
 	DbOptFailure failure;		/* the last one; without a message: there was
 								 * none */
 	bool		untried;		/* queued before its first attempt */
+	int			suspicion;		/* of a crash: see suspect.h */
 	bool		queued;			/* it has a row in the retry queue: tid */
 	ItemPointerData tid;
 } DbOptFailed;
@@ -55,12 +56,20 @@ extern void dbopt_queue_postpone(DbOptQueue *queue, const DbOptFailed *failed,
 extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
 
 /*
- * Locks at most "limit" retries of a handler that are due at "now", in the
- * order of their times, starting at "since"; those that another session has
- * are passed over.
+ * Locks at most "limit" retries of a handler that are due at "now" and of this
+ * suspicion, in the order of their times, starting at "since"; those that
+ * another session has are passed over.
  */
 extern List *dbopt_queue_claim(DbOptQueue *queue, int32 handler_id,
-							   TimestampTz since, TimestampTz now, int limit);
+							   int suspicion, TimestampTz since,
+							   TimestampTz now, int limit);
+
+/* Locks one event of the queue; a list of it, or NIL. */
+extern List *dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id,
+									 int64 position, const char *key);
+
+/* The handler's first due retry under suspicion, not locked; NULL: none. */
+extern DbOptFailed *dbopt_queue_suspect(int32 handler_id, TimestampTz now);
 
 /*
  * Locks one event's retry, if it is as "failed" was when it was claimed: no
@@ -91,7 +100,10 @@ extern DbOptReleased dbopt_queue_release(DbOptQueue *queue, int32 handler_id,
 extern bool dbopt_queue_has(int32 handler_id, int64 position,
 							const char *key, Snapshot snapshot);
 
-/* The time of the first retry behind "after"; PG_INT64_MAX: there is none. */
+/*
+ * The time of the first retry behind "after" that is under no suspicion;
+ * PG_INT64_MAX: there is none.
+ */
 extern TimestampTz dbopt_queue_next(int32 handler_id, TimestampTz after);
 
 #endif							/* DBOPT_QUEUE_H */

@@ -19,6 +19,7 @@
 #include "engine/mark.h"
 #include "engine/ordered.h"
 #include "engine/retry.h"
+#include "engine/suspect.h"
 #include "state/stats.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -34,6 +35,8 @@ typedef struct Batch
 	const DbOptFailed *suspect; /* the only event of a transaction whose
 								 * commit failed: to be written down; NULL */
 	DbOptFailure commit_failure;
+	const DbOptAttempt *attempt;	/* suspects of a crash; NULL */
+	const DbOptFailure *crash;	/* of the attempt's event; NULL */
 
 	/* Of the present transaction. */
 	int			claimed;
@@ -79,13 +82,37 @@ settle_success(Batch *batch, const DbOptFailed *failed)
 	dbopt_mark_processed(batch->log, &key, 1, failed->attempts + 1);
 }
 
+/*
+ * One; but an event that has crashed the server alone for the first time did
+ * so before, in the crashes that made it a suspect.
+ */
+static int
+attempts_made(const Batch *batch, const DbOptFailed *failed)
+{
+	if (batch->attempt == NULL || !batch->attempt->crashed ||
+		failed->suspicion == DBOPT_SUSPECT_KILLER)
+		return 1;
+	return 1 + failed->suspicion;
+}
+
 static void
 settle_failure(Batch *batch, DbOptFailed *failed)
 {
-	failed->attempts++;
+	failed->attempts += attempts_made(batch, failed);
+	if (batch->attempt != NULL && batch->attempt->crashed)
+		failed->suspicion = DBOPT_SUSPECT_KILLER;
+	else if (failed->suspicion != DBOPT_SUSPECT_KILLER)
+		failed->suspicion = 0;
 	dbopt_delivery_settle_failed(batch->delivery, &batch->queue, failed);
 	if (batch->log->unprocessed_only)
 		dbopt_mark_failed(batch->log, failed);
+}
+
+/* How the one event claimed has failed, without another call; NULL. */
+static const DbOptFailure *
+known_failure(const Batch *batch)
+{
+	return batch->suspect != NULL ? &batch->commit_failure : batch->crash;
 }
 
 /*
@@ -97,9 +124,9 @@ retry_row(Batch *batch, DbOptFailed *failed, Datum row)
 {
 	bool		is_retry = !failed->untried;
 
-	if (batch->suspect != NULL)
+	if (known_failure(batch) != NULL)
 	{
-		failed->failure = batch->commit_failure;
+		failed->failure = *known_failure(batch);
 		dbopt_delivery_failed(batch->delivery, &failed->failure);
 		batch->delivery->tally.counters.retries += is_retry ? 1 : 0;
 		settle_failure(batch, failed);
@@ -190,18 +217,31 @@ retry_claimed(Batch *batch, List *claimed)
 	}
 }
 
+/* Locks what is to be run. */
 static List *
 claim(Batch *batch)
 {
+	const DbOptAttempt *attempt = batch->attempt;
 	int32		handler_id = batch->delivery->handler->handler_id;
 	DbOptFailed *again;
 
-	if (batch->suspect == NULL)
-		return dbopt_queue_claim(&batch->queue, handler_id, batch->since,
+	if (batch->suspect != NULL)
+	{
+		again = dbopt_queue_claim_again(&batch->queue, handler_id,
+										batch->suspect);
+		return again == NULL ? NIL : list_make1(again);
+	}
+	if (attempt == NULL)
+		return dbopt_queue_claim(&batch->queue, handler_id, 0, batch->since,
 								 batch->now, batch->limit);
-	again = dbopt_queue_claim_again(&batch->queue, handler_id,
-									batch->suspect);
-	return again == NULL ? NIL : list_make1(again);
+	if (!dbopt_attempt_holds(attempt))
+		return NIL;
+	if (attempt->key != NULL)
+		return dbopt_queue_claim_event(&batch->queue, handler_id,
+									   attempt->position, attempt->key);
+	return dbopt_queue_claim(&batch->queue, handler_id,
+							 DBOPT_SUSPECT_GROUP, DT_NOBEGIN, batch->now,
+							 batch->limit);
 }
 
 /* Claims and runs, in the batch's transaction. */
@@ -225,6 +265,8 @@ batch_work(Batch *batch)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
 	batch->snapshot = dbopt_snapshot_new();
 	retry_claimed(batch, claimed);
+	if (batch->attempt != NULL)
+		dbopt_attempt_end(batch->attempt);
 	UnregisterSnapshot(batch->snapshot);
 	dbopt_queue_close(&batch->queue);
 	dbopt_log_close(batch->log);
@@ -274,20 +316,12 @@ batch_run(Batch *batch)
 	return false;
 }
 
-/*
- * The next batch of the job need not pass the dead entries of this one again.
- * What is queued in front of its start meanwhile is announced by who commits
- * it, and gets a job of its own.
- */
 static DbOptRetryResult
-batch_result(const Batch *batch, TimestampTz *since)
+batch_result(const Batch *batch)
 {
 	if (batch->blocked)
 		return DBOPT_RETRY_BLOCKED;
-	if (batch->claimed == 0)
-		return DBOPT_RETRY_NONE;
-	*since = Max(*since, batch->last_due);
-	return DBOPT_RETRY_SOME;
+	return batch->claimed == 0 ? DBOPT_RETRY_NONE : DBOPT_RETRY_SOME;
 }
 
 /*
@@ -320,10 +354,16 @@ run_isolated(Batch *batch, int count)
 	return batch->blocked ? DBOPT_RETRY_BLOCKED : DBOPT_RETRY_SOME;
 }
 
+/*
+ * The next batch of the job need not pass the dead entries of this one again.
+ * What is queued in front of its start meanwhile is announced by who commits
+ * it, and gets a job of its own.
+ */
 DbOptRetryResult
 dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz *since)
 {
 	Batch		batch = {0};
+	DbOptRetryResult result;
 
 	batch.delivery = delivery;
 	batch.since = *since;
@@ -331,5 +371,24 @@ dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz *since)
 	batch.limit = batch_limit(delivery);
 	if (!batch_run(&batch))
 		return run_isolated(&batch, batch.claimed);
-	return batch_result(&batch, since);
+	result = batch_result(&batch);
+	if (result == DBOPT_RETRY_SOME)
+		*since = Max(*since, batch.last_due);
+	return result;
+}
+
+DbOptRetryResult
+dbopt_retry_suspects(DbOptDelivery *delivery, const DbOptAttempt *attempt,
+					 const DbOptFailure *crash)
+{
+	Batch		batch = {0};
+
+	batch.delivery = delivery;
+	batch.now = GetCurrentTimestamp();
+	batch.limit = attempt->key != NULL ? 1 : batch_limit(delivery);
+	batch.attempt = attempt;
+	batch.crash = crash;
+	if (!batch_run(&batch))
+		return run_isolated(&batch, batch.claimed);
+	return batch_result(&batch);
 }

@@ -5,6 +5,7 @@
 #ifndef DBOPT_RETRY_H
 #define DBOPT_RETRY_H
 
+#include "engine/attempt.h"
 #include "engine/delivery.h"
 
 typedef enum DbOptRetryResult
@@ -22,5 +23,13 @@ typedef enum DbOptRetryResult
  */
 extern DbOptRetryResult dbopt_retry_batch(DbOptDelivery *delivery,
 										  TimestampTz *since);
+
+/*
+ * The same for suspects of a crash: the attempt's event, or a group of them.
+ * With "crash", its event is not run but has failed so.
+ */
+extern DbOptRetryResult dbopt_retry_suspects(DbOptDelivery *delivery,
+											 const DbOptAttempt *attempt,
+											 const DbOptFailure *crash);
 
 #endif							/* DBOPT_RETRY_H */

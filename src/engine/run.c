@@ -231,6 +231,7 @@ judge_slice(Run *run)
 		event->position = slice->places[i].position;
 		event->key = dbopt_log_key_to_text(run->log, slice->places[i].key);
 		event->event_type = run->cursor->event_type;
+		event->suspicion = run->chunk.suspicion;
 		dbopt_ordered_add(run->ordered, event, slice->rows[i]);
 	}
 	dbopt_ordered_judge(run->ordered);

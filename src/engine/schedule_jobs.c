@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "engine/crew.h"
+#include "engine/probation.h"
 #include "engine/schedule.h"
 #include "policy/backoff.h"
 #include "state/circuit.h"
@@ -326,12 +327,14 @@ dbopt_schedule_assigned(const DbOptJob *job)
 		if (job->kind == DBOPT_JOB_RETRY)
 			retries_assigned(lane, job->since);
 	}
+	if (job->kind == DBOPT_JOB_SUSPECTS)
+		dbopt_probation_assigned();
 	if (track == NULL || job->kind == DBOPT_JOB_RETRY)
 		return;
 	track->running++;
 	if (job->kind == DBOPT_JOB_CHUNK)
 		remove_chunk(track, job->seq);
-	else
+	else if (job->kind == DBOPT_JOB_DELIVER)
 		track->wanted = false;
 }
 
@@ -394,7 +397,13 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 
 	if (lane != NULL)
 		lane->running--;
-	if (job->kind == DBOPT_JOB_RETRY)
+	if (job->kind == DBOPT_JOB_SUSPECTS)
+	{
+		if (track != NULL)
+			track->running--;
+		dbopt_probation_finished(job, result, now);
+	}
+	else if (job->kind == DBOPT_JOB_RETRY)
 	{
 		if (lane != NULL)
 			retry_ended(lane, result, now);
@@ -418,6 +427,8 @@ dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
 
 	dbopt_schedule_finished(job, &result, now);
+	if (job->kind == DBOPT_JOB_SUSPECTS)
+		return;
 	if (job->kind == DBOPT_JOB_RETRY)
 	{
 		if (lane != NULL && lane->retry_failures == 1)

@@ -215,7 +215,8 @@ load_chunks(TimestampTz now)
 		DbOptChunkId *chunk = lfirst(cell);
 
 		track = dbopt_track_find(chunk->cursor_id);
-		if (track != NULL && track->check_chunks && !in_work(chunk))
+		if (track != NULL && track->check_chunks && !in_work(chunk) &&
+			chunk->suspicion == 0)
 			dbopt_track_add_chunk(track, chunk->seq, now);
 	}
 	dbopt_tracks_trust();

@@ -21,6 +21,7 @@
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
+#include "engine/probation.h"
 #include "engine/schedule.h"
 #include "engine/scheduler.h"
 #include "miscadmin.h"
@@ -28,6 +29,7 @@
 #include "state/circuit.h"
 #include "state/hold.h"
 #include "state/news.h"
+#include "state/solo.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -95,6 +97,7 @@ scheduler_exit(int code, Datum arg)
 	}
 	LWLockRelease(dbopt_shared->lock);
 
+	dbopt_solo_give_back(target.slot);
 	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
 	dbopt_launcher_wake();
 }
@@ -162,6 +165,7 @@ find_extension(void)
 	if (!installed)
 		leave_for_good();
 	report_running();
+	dbopt_probation_begin(target.slot, dbopt_pool_limits().max);
 }
 
 /* ---- a round ------------------------------------------------------------- */
@@ -242,6 +246,8 @@ take_news(TimestampTz *now)
 	if (discover_at <= *now)
 		what.discover = true;
 	what.chunks = dbopt_schedule_checks_due(*now);
+	if (what.lanes)
+		dbopt_probation_doubt();
 	if (what.lanes || what.discover || what.chunks)
 	{
 		refresh(&what, number, *now);
@@ -297,7 +303,9 @@ scheduler_round(void)
 
 	take_reports(now);
 	take_news(&now);
+	dbopt_probation_read(now);
 	candidates = dbopt_schedule_collect(limits.max, now);
+	dbopt_probation_choose(candidates, now);
 	dbopt_assign_jobs(candidates, &limits, now);
 	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);

@@ -24,6 +24,7 @@
 #include "state/circuit.h"
 #include "state/news.h"
 #include "state/pool.h"
+#include "state/solo.h"
 #include "state/stats.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -82,6 +83,18 @@ wake_waiting_schedulers(void)
 }
 
 /*
+ * Is the scheduler that started a session still there?
+ */
+static bool
+scheduler_present(const DbOptSession *session)
+{
+	DbOptDatabase *database = dbopt_database_slot(session->database);
+
+	return database->generation == session->database_generation &&
+		database->scheduler_pid != 0;
+}
+
+/*
  * Runs when the process has left the ProcArray and holds no locks, so that
  * whoever waits for it to go may count connections then.
  */
@@ -90,6 +103,7 @@ session_exit(int code, Datum arg)
 {
 	DbOptSession *session = dbopt_my_session;
 	Oid			dboid;
+	bool		alone;
 
 	if (session == NULL)
 		return;
@@ -101,8 +115,12 @@ session_exit(int code, Datum arg)
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
 	session->pid = 0;
+	alone = session->job.kind == DBOPT_JOB_SUSPECTS &&
+		!scheduler_present(session);
 	wake_waiting_schedulers();
 	LWLockRelease(dbopt_shared->lock);
+	if (alone)
+		dbopt_solo_give_back(session->database);
 
 	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
 	dbopt_scheduler_wake(dboid);
@@ -186,18 +204,6 @@ connect_session(void)
 /* ---- jobs ---------------------------------------------------------------- */
 
 /*
- * Is the scheduler that started this session still there?
- */
-static bool
-scheduler_present(void)
-{
-	DbOptDatabase *database = dbopt_database_slot(dbopt_my_session->database);
-
-	return database->generation == dbopt_my_session->database_generation &&
-		database->scheduler_pid != 0;
-}
-
-/*
  * The session is ready for its next job, with the last one's result if there
  * was one.
  */
@@ -234,7 +240,7 @@ next_order(DbOptJob *job)
 		order = ORDER_RUN;
 		*job = session->job;
 	}
-	else if (session->state == DBOPT_SESSION_STOPPING || !scheduler_present())
+	else if (session->state == DBOPT_SESSION_STOPPING || !scheduler_present(session))
 		order = ORDER_GO;
 	LWLockRelease(dbopt_shared->lock);
 	return order;
@@ -250,7 +256,8 @@ report_job(const DbOptJob *job)
 		[DBOPT_JOB_NONE] = "nothing",
 		[DBOPT_JOB_DELIVER] = "delivering events",
 		[DBOPT_JOB_CHUNK] = "delivering leftover events",
-		[DBOPT_JOB_RETRY] = "retrying events"
+		[DBOPT_JOB_RETRY] = "retrying events",
+		[DBOPT_JOB_SUSPECTS] = "running suspects of a crash"
 	};
 	char		activity[64];
 

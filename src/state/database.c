@@ -35,7 +35,12 @@ static void
 fill_slot(DbOptDatabase *database, Oid dboid)
 {
 	if (database->dboid != dboid)
+	{
 		clear_counts(database);
+		pg_atomic_write_u32(&database->probation,
+							dbopt_shared->unclean_start ?
+							DBOPT_PROBATION_AHEAD : DBOPT_PROBATION_OVER);
+	}
 	database->dboid = dboid;
 	database->generation++;
 	database->state = DBOPT_SCHEDULER_STARTING;
@@ -87,4 +92,29 @@ dbopt_database_adopt(int slot, uint32 *generation)
 	*generation = database->generation;
 	LWLockRelease(dbopt_shared->lock);
 	return dboid;
+}
+
+bool
+dbopt_database_on_probation(int slot, bool in_time)
+{
+	DbOptDatabase *database = dbopt_database_slot(slot);
+	DbOptSchedulerState state;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	state = database->state;
+	LWLockRelease(dbopt_shared->lock);
+	if (state == DBOPT_SCHEDULER_STARTING)
+		return in_time;
+	if (state != DBOPT_SCHEDULER_RUNNING)
+		return false;
+	switch ((DbOptProbation) pg_atomic_read_u32(&database->probation))
+	{
+		case DBOPT_PROBATION_AHEAD:
+			return in_time;
+		case DBOPT_PROBATION_ON:
+			return true;
+		case DBOPT_PROBATION_OVER:
+			break;
+	}
+	return false;
 }

@@ -24,6 +24,12 @@ extern DbOptPrepare dbopt_database_prepare(Oid dboid, int *slot,
 extern void dbopt_database_release(int slot);
 
 /*
+ * Is the database on probation?  One whose scheduler cannot say yet is with
+ * "in_time".
+ */
+extern bool dbopt_database_on_probation(int slot, bool in_time);
+
+/*
  * For a new launcher: whose slot this is, InvalidOid for nobody's.  A
  * scheduler that has not attached to it yet comes too late.
  */

@@ -7,7 +7,10 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/twophase.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "state/guc.h"
 #include "state/shmem.h"
@@ -17,6 +20,7 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/timestamp.h"
 
 DbOptShared *dbopt_shared = NULL;
 
@@ -83,6 +87,7 @@ init_databases(void)
 		pg_atomic_init_u32(&database->waiting, 0);
 		for (event = 0; event < DBOPT_POOL_EVENTS; event++)
 			pg_atomic_init_u64(&database->pool_events[event], 0);
+		pg_atomic_init_u32(&database->probation, DBOPT_PROBATION_OVER);
 		pg_atomic_init_u64(&database->rounds, 0);
 		SpinLockInit(&database->news_mutex);
 	}
@@ -122,11 +127,25 @@ init_shared(void)
 	dbopt_shared->max_sessions = dbopt_session_slots();
 	dbopt_shared->max_handlers = dbopt_max_handlers;
 	dbopt_shared->max_prepared = max_prepared_xacts;
+	pg_atomic_init_u32(&dbopt_shared->probation, 0);
+	if (!pg_strong_random(&dbopt_shared->incarnation,
+						  sizeof(dbopt_shared->incarnation)))
+		dbopt_shared->incarnation = GetCurrentTimestamp();
 	ConditionVariableInit(&dbopt_shared->worker_gone);
 	SpinLockInit(&dbopt_shared->launcher_mutex);
 	init_databases();
 	init_sessions();
 	init_handlers();
+}
+
+/*
+ * How its primary has ended, a standby cannot know.
+ */
+static bool
+is_standby(void)
+{
+	return access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
+		access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
 }
 
 static void
@@ -146,7 +165,9 @@ startup_shmem(void)
 	if (!found)
 	{
 		init_shared();
-		dbopt_shared->unclean_start = !dbopt_stats_load();
+		dbopt_shared->unclean_start = !dbopt_stats_load() || is_standby();
+		pg_atomic_write_u32(&dbopt_shared->probation,
+							dbopt_shared->unclean_start ? 1 : 0);
 	}
 	LWLockRelease(AddinShmemInitLock);
 

@@ -78,6 +78,16 @@ typedef enum DbOptPoolEvent
 } DbOptPoolEvent;
 
 /*
+ * After an unclean end: has what may have caused it been run?
+ */
+typedef enum DbOptProbation
+{
+	DBOPT_PROBATION_OVER,
+	DBOPT_PROBATION_AHEAD,		/* the suspects have not been marked yet */
+	DBOPT_PROBATION_ON			/* they are, and are being run */
+} DbOptProbation;
+
+/*
  * A database that may have the extension.  The slot belongs to the launcher,
  * which keeps it while it knows that the extension is there, and moves the
  * generation for each scheduler that it starts.
@@ -103,6 +113,7 @@ typedef struct DbOptDatabase
 								 * the scheduler and not yet assigned */
 	pg_atomic_uint32 waiting;	/* of these, kept waiting by the pool alone */
 	pg_atomic_uint64 pool_events[DBOPT_POOL_EVENTS];
+	pg_atomic_uint32 probation; /* DbOptProbation */
 	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
 								 * dbopt_drain() can wait for one */
 
@@ -125,15 +136,18 @@ typedef enum DbOptJobKind
 	DBOPT_JOB_NONE,
 	DBOPT_JOB_DELIVER,			/* hand out and run chunks of a cursor */
 	DBOPT_JOB_CHUNK,			/* run one chunk that was left over */
-	DBOPT_JOB_RETRY				/* run due retries of a handler */
+	DBOPT_JOB_RETRY,			/* run due retries of a handler */
+	DBOPT_JOB_SUSPECTS			/* run what may have crashed the server,
+								 * alone: a chunk, or with cursor_id 0 a
+								 * handler's due retries */
 } DbOptJobKind;
 
 typedef struct DbOptJob
 {
 	DbOptJobKind kind;
 	int32		handler_id;
-	int32		cursor_id;		/* DELIVER, CHUNK */
-	int64		seq;			/* CHUNK */
+	int32		cursor_id;		/* DELIVER, CHUNK, SUSPECTS */
+	int64		seq;			/* CHUNK, SUSPECTS */
 	TimestampTz since;			/* RETRY: none of the handler's retries is due
 								 * before; 0: unknown */
 } DbOptJob;
@@ -276,12 +290,20 @@ typedef struct DbOptShared
 	int			max_sessions;
 	int			max_handlers;
 	int			max_prepared;
-	bool		unclean_start;	/* the last shutdown left no mark */
+	bool		unclean_start;	/* the last end left no mark, or it was a
+								 * primary's that this server stood by */
+	int64		incarnation;	/* drawn at random at each start */
 
 	/* Under lock. */
 	pid_t		launcher_pid;
 	int			launcher_procno;
 	DbOptHold	holds[DBOPT_MAX_HOLDS];
+	int			solo_owner;		/* the database whose scheduler runs suspects:
+								 * slot + 1; 0: none.  Only it may assign jobs */
+
+	/* Atomic. */
+	pg_atomic_uint32 probation; /* some database is on probation: nothing but
+								 * suspects is run in the cluster */
 
 	/* Its own protection: broadcast whenever a worker has gone. */
 	ConditionVariable worker_gone;

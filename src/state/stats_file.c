@@ -5,9 +5,9 @@
  * Run by the postmaster alone, when no other process is attached: at its exit
  * the slots in use are written to a file, at its start they are read back and
  * the file is removed.  So no lock is taken, and so the file's presence is the
- * mark of a clean shutdown: it is written only after the shutdown checkpoint,
- * under a temporary name and renamed, and its removal is made durable before
- * the first process starts.
+ * mark of an end that was wanted: it is written under a temporary name and
+ * renamed, and its removal is made durable before the first process starts.
+ * After an immediate shutdown, which writes no checkpoint, it has no slots.
  *
  * A damaged file is no mark.  One of another version is: only its contents
  * are lost.
@@ -122,20 +122,20 @@ write_part(FILE *file, const void *data, size_t size, pg_crc32c *crc)
 }
 
 static bool
-write_slots(FILE *file)
+write_slots(FILE *file, bool clean)
 {
 	DbOptStatsHeader header = {STATS_MAGIC, STATS_VERSION,
 	sizeof(DbOptSavedHandler), 0};
 	pg_crc32c	crc;
 
-	for (int number = 0; number < dbopt_shared->max_handlers; number++)
+	for (int number = 0; clean && number < dbopt_shared->max_handlers; number++)
 		if (OidIsValid(dbopt_handler_slot(number)->dboid))
 			header.entries++;
 
 	INIT_CRC32C(crc);
 	if (!write_part(file, &header, sizeof(header), &crc))
 		return false;
-	for (int number = 0; number < dbopt_shared->max_handlers; number++)
+	for (int number = 0; clean && number < dbopt_shared->max_handlers; number++)
 	{
 		DbOptHandlerState *state = dbopt_handler_slot(number);
 		DbOptSavedHandler saved;
@@ -151,8 +151,8 @@ write_slots(FILE *file)
 }
 
 /*
- * Exit callback of the postmaster.  After a crash (code is not 0) or an
- * immediate shutdown nothing is saved.
+ * Exit callback of the postmaster.  After a crash, of which code is not 0,
+ * nothing is written.
  */
 void
 dbopt_stats_save(int code, Datum arg)
@@ -161,12 +161,11 @@ dbopt_stats_save(int code, Datum arg)
 	FILE	   *file;
 	bool		written;
 
-	if (code != 0 || dbopt_shared == NULL || IsUnderPostmaster ||
-		!shut_down_cleanly())
+	if (code != 0 || dbopt_shared == NULL || IsUnderPostmaster)
 		return;
 
 	file = AllocateFile(temporary, PG_BINARY_W);
-	written = file != NULL && write_slots(file);
+	written = file != NULL && write_slots(file, shut_down_cleanly());
 	if (file != NULL && FreeFile(file) != 0)
 		written = false;
 	if (!written)

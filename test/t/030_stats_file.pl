@@ -51,9 +51,10 @@ $node->restart;
 is(state_of_breaker(), 'OPEN|1|infinity', '... and after another one');
 
 $node->stop('immediate');
-ok(!-e $file, 'an immediate shutdown leaves no file');
+ok(-e $file, 'an immediate shutdown leaves a file, too, the mark that it was wanted');
 $node->start;
-is(state_of_breaker(), 'CLOSED|0|', 'and the breaker starts anew');
+ok(!-e $file, '... that the start removes');
+is(state_of_breaker(), 'CLOSED|0|', '... without contents: the breaker starts anew');
 
 trip();
 $node->stop('fast');

@@ -1,0 +1,160 @@
+# Events whose handler kills its own backend, and with it the whole server: each
+# ends as a dead letter after no more crashes than its policy has attempts, and
+# everybody else's events are delivered, once.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('poison');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+restart_after_crash = on
+max_worker_processes = 24
+dbopt.pool_max = 5
+log_statement = none
+});
+$node->start;
+
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('log', false);
+	SELECT dbopt_create_events('marked', true);
+	CREATE TABLE effects (handler text, id uuid);
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
+	VALUES ('poison', 4, '200 ms', '400 ms', 'none', true, 1000),
+		('twice', 2, '200 ms', '200 ms', 'none', true, 1000);
+	CREATE FUNCTION die() RETURNS void LANGUAGE plpgsql
+		AS $$ BEGIN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; PERFORM pg_sleep(60); /* handler */ END $$;
+	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects VALUES (e.event_type, e.id);
+		IF e.data ? 'poison' THEN PERFORM die(); END IF;
+		IF e.data ? 'slow' THEN PERFORM pg_sleep(2); /* handler */ END IF;
+	END $$;
+	CREATE FUNCTION handle(e marked) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects VALUES (e.event_type, e.id);
+		IF e.data ? 'poison' THEN PERFORM die(); END IF;
+	END $$;
+	-- Fails at first, and then may be poison.
+	CREATE FUNCTION later(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects VALUES (e.event_type, e.id);
+		IF NOT EXISTS (SELECT FROM dbopt_pending_retries r WHERE r.event_id = e.id::text) THEN
+			RAISE 'not at first';
+		END IF;
+		IF e.data ? 'poison' THEN PERFORM die(); END IF;
+	END $$;
+	SELECT dbopt_register_handler('chunk', 'CHUNK', 'handle(log)', events => 'log', policy => 'poison');
+	SELECT dbopt_register_handler('twice', 'TWICE', 'handle(log)', events => 'log', policy => 'twice');
+	SELECT dbopt_register_handler('slow', 'SLOW', 'handle(log)', events => 'log', policy => 'poison');
+	SELECT dbopt_register_handler('marks', 'MARKED', 'handle(marked)', events => 'marked', policy => 'poison');
+	SELECT dbopt_register_handler('later', 'LATER', 'later(log)', events => 'log', policy => 'poison');
+	SELECT dbopt_register_handler('ordered', 'ORDERED', 'handle(log)', events => 'log', policy => 'poison', ordered => true);
+});
+
+sub crashes
+{
+	my ($offset) = @_;
+	my @crashes = slurp_file($node->logfile, $offset) =~ /was terminated by signal 9/g;
+
+	return scalar @crashes;
+}
+
+# Writes events of a type, of which some are poison; waits until all is done.
+sub deliver
+{
+	my ($table, $type, $events, $poison, $data) = @_;
+
+	return $node->safe_psql('postgres', qq{
+		INSERT INTO $table (event_type, aggregate_type, aggregate_id, aggregate_version, data)
+		SELECT '$type', 'a', '00000000-0000-0000-0000-000000000001', n,
+			CASE WHEN n IN ($poison) THEN '{"poison": 1}' ELSE '{}' END::jsonb
+		FROM generate_series(1, $events) n});
+}
+
+# Drained, whatever crashes come in between.
+sub wait_until_delivered
+{
+	my ($table, $type) = @_;
+
+	ok( $node->poll_query_until('postgres', qq{
+		SELECT count(*) = 0 FROM $table e WHERE event_type = '$type'
+			AND NOT EXISTS (SELECT FROM effects x WHERE x.id = e.id)
+			AND NOT EXISTS (SELECT FROM dbopt_dead_letters d WHERE d.event_id = e.id::text)}),
+		"$type: all are delivered or given up")
+	  or diag $node->safe_psql('postgres', 'SELECT * FROM dbopt_chunk; SELECT * FROM dbopt_retry_queue; SELECT * FROM dbopt_attempt');
+	return;
+}
+
+sub check
+{
+	my ($table, $type, $handler, $attempts) = @_;
+
+	is( $node->safe_psql('postgres', qq{
+		SELECT count(*) FILTER (WHERE (e.data ? 'poison') <> (d.event_id IS NOT NULL)) AS wrongly_given_up,
+			count(*) FILTER (WHERE coalesce(x.n, 0) <> CASE WHEN e.data ? 'poison' THEN 0 ELSE 1 END) AS not_once
+		FROM $table e LEFT JOIN dbopt_dead_letters d ON d.event_id = e.id::text AND d.handler = '$handler'
+			LEFT JOIN (SELECT id, count(*) AS n FROM effects GROUP BY id) x ON x.id = e.id
+		WHERE e.event_type = '$type'}),
+		'0|0', "$type: only poison is given up, all else has run once");
+	is( $node->safe_psql('postgres', qq{
+		SELECT DISTINCT attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = '$handler'}),
+		"$attempts|57P02|the server crashed while handler \"$handler\" ran this event and nothing else ran",
+		"$type: the error tells the truth");
+	return;
+}
+
+# One of many in a chunk, and one that is slow in another session.
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+	VALUES ('SLOW', 'a', dbopt_uuid_v7(), '{"slow": 1}')});
+deliver('log', 'CHUNK', 300, '7');
+wait_until_delivered('log', 'CHUNK');
+check('log', 'CHUNK', 'chunk', 4);
+cmp_ok(crashes($offset), '<=', 4, 'CHUNK: no more crashes than attempts');
+wait_until_delivered('log', 'SLOW');
+is($node->safe_psql('postgres', "SELECT count(*) FROM dbopt_dead_letters WHERE handler = 'slow'"),
+	'0', 'one that is slow is not given up');
+
+# A policy with few attempts.
+$offset = -s $node->logfile;
+deliver('log', 'TWICE', 20, '3');
+wait_until_delivered('log', 'TWICE');
+check('log', 'TWICE', 'twice', 2);
+cmp_ok(crashes($offset), '<=', 2, 'TWICE: no more crashes than attempts');
+
+# Where events are marked.
+$offset = -s $node->logfile;
+deliver('marked', 'MARKED', 20, '20');
+wait_until_delivered('marked', 'MARKED');
+check('marked', 'MARKED', 'marks', 4);
+cmp_ok(crashes($offset), '<=', 4, 'MARKED: no more crashes than attempts');
+is( $node->safe_psql('postgres', q{
+	SELECT processed, retry_count, error_message ~ 'crashed', count(*) FROM marked GROUP BY 1, 2, 3 ORDER BY 1}),
+	"f|4|t|1\nt|0||19", 'MARKED: the table says so');
+
+# A poisonous retry.
+$offset = -s $node->logfile;
+deliver('log', 'LATER', 20, '5');
+wait_until_delivered('log', 'LATER');
+check('log', 'LATER', 'later', 4);
+cmp_ok(crashes($offset), '<=', 4, 'LATER: no more crashes than attempts');
+
+# In the middle of an aggregate.
+$offset = -s $node->logfile;
+deliver('log', 'ORDERED', 10, '4');
+wait_until_delivered('log', 'ORDERED');
+check('log', 'ORDERED', 'ordered', 4);
+cmp_ok(crashes($offset), '<=', 4, 'ORDERED: no more crashes than attempts');
+
+is( $node->safe_psql('postgres', q{
+	SELECT (SELECT count(*) FROM dbopt_chunk), (SELECT count(*) FROM dbopt_retry_queue),
+		(SELECT count(*) FROM dbopt_attempt), (SELECT count(*) FROM dbopt_ordered)}),
+	'0|0|0|0', 'nothing is left behind');
+$node->stop;
+done_testing();
