@@ -411,7 +411,10 @@ launcher_round(void)
 	read_news(now);
 	watch_entries(now);
 	if (rescan)
+	{
 		scan_databases(now);
+		watch_entries(now);		/* some may be listed no longer */
+	}
 	next = start_due(now);
 	return Min(next, end_probation(now));
 }
