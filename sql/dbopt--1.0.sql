@@ -624,7 +624,7 @@ REVOKE ALL ON FUNCTION @extschema@.dbopt_discard_dead_letters(text, text) FROM P
 CREATE FUNCTION @extschema@.dbopt_stamp() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'dbopt_stamp' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.dbopt_stamp() IS
-	'row trigger of every attached table: gives new events their log position and wakes the scheduler at commit; its argument is the source_id';
+	'row trigger of every attached table: gives new events their log position and wakes the scheduler at commit; also gives one to an event whose type or key an update changes, or whose processed it sets back to false, but not to one that moves to another partition as it is; its argument is the source_id';
 
 CREATE FUNCTION @extschema@.dbopt_truncated() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'dbopt_truncated' LANGUAGE C;

@@ -157,9 +157,11 @@ create_triggers(const DbOptEventsTable *events, int32 source_id)
 	const char *schema = quote_identifier(get_namespace_name(dbopt_schema_oid()));
 
 	create_trigger(events, "dbopt_stamp",
-				   psprintf("BEFORE INSERT OR UPDATE OF event_type, log_position, %s"
+				   psprintf("BEFORE INSERT%s OR UPDATE OF event_type, log_position, %s%s"
 							" ON %s FOR EACH ROW EXECUTE FUNCTION %s.dbopt_stamp('%d')",
+							events->partitioned ? " OR DELETE" : "",
 							quote_identifier(events->key_column),
+							events->mark_processed ? ", processed" : "",
 							events->qualified, schema, source_id));
 	create_trigger(events, "dbopt_truncated",
 				   psprintf("AFTER TRUNCATE ON %s FOR EACH STATEMENT"

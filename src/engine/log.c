@@ -43,7 +43,7 @@ log_columns(Relation root, AttrNumber columns[LOG_COLUMNS])
 	{
 		Trigger    *trigger = &triggers->triggers[i];
 
-		if (trigger->tgfoid == stamp && trigger->tgnattr == LOG_COLUMNS)
+		if (trigger->tgfoid == stamp && trigger->tgnattr >= LOG_COLUMNS)
 		{
 			memcpy(columns, trigger->tgattr,
 				   sizeof(AttrNumber) * LOG_COLUMNS);

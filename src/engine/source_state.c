@@ -104,7 +104,7 @@ present_key_column(Relation rel, const SourceRow *source)
 	Trigger    *trigger = stamp_trigger(rel);
 	char	   *name = NULL;
 
-	if (trigger != NULL && trigger->tgnattr == 3)
+	if (trigger != NULL && trigger->tgnattr >= 3)
 		name = get_attname(RelationGetRelid(rel), trigger->tgattr[2], true);
 	return name != NULL ? name : source->key_column;
 }

@@ -3,12 +3,22 @@
  *		dbopt_stamp(): the row trigger that gives events their log position.
  *
  * Run by every writer of an attached table, BEFORE INSERT, and BEFORE UPDATE
- * OF event_type, log_position and the key, in that order: the columns are
- * found by the trigger's own column list, which follows renames.  The position
- * is the top-level transaction's 64-bit id plus the database's offset,
- * whatever value came with the row.  A writer reads the offset after it has
- * locked the table, and whoever raises it locks out the writers, so that none
- * uses an old one.
+ * OF event_type, log_position, the key and, where events are marked, processed,
+ * in that order: the columns are found by the trigger's own column list, which
+ * follows renames.  The position is the top-level transaction's 64-bit id plus
+ * the database's offset, whatever value came with the row.  A writer reads the
+ * offset after it has locked the table, and whoever raises it locks out the
+ * writers, so that none uses an old one.
+ *
+ * An update that sets processed back to false stamps the row, too: the event
+ * is delivered again.
+ *
+ * An update that moves a row to another partition is a DELETE and an INSERT to
+ * triggers.  On a partitioned table the trigger is therefore called BEFORE
+ * DELETE as well and remembers the row that goes: one that comes with the same
+ * type, position and key, right after it and in the same subtransaction, keeps
+ * its position.  Since both happen or neither does, every snapshot sees that
+ * event once, as with an update in place.
  *
  * The trigger also notes the event type for the scheduler (news.h).  A BEFORE
  * trigger that sorts behind this one may still change the type: then every
@@ -26,7 +36,7 @@
 #include "state/news.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 /* The trigger's columns, as places in tgattr. */
@@ -35,8 +45,21 @@ enum
 	STAMP_EVENT_TYPE,
 	STAMP_LOG_POSITION,
 	STAMP_KEY,
-	STAMP_COLUMNS
+	STAMP_COLUMNS,
+	STAMP_PROCESSED = STAMP_COLUMNS,	/* of a mark_processed source */
+	STAMP_MARKING_COLUMNS
 };
+
+/* The row that the present transaction has deleted last. */
+static struct
+{
+	TransactionId transaction;	/* another one: there is no such row */
+	MemoryContext context;		/* of the values; goes with the transaction */
+	SubTransactionId subtransaction;
+	int32		source_id;		/* 0: there is no such row */
+	bool		isnull[STAMP_COLUMNS];
+	Datum		values[STAMP_COLUMNS];
+}			deleted;
 
 PG_FUNCTION_INFO_V1(dbopt_stamp);
 
@@ -48,8 +71,8 @@ check_call(FunctionCallInfo fcinfo)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
-		TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
-		data->tg_trigger->tgnattr != STAMP_COLUMNS ||
+		data->tg_trigger->tgnattr < STAMP_COLUMNS ||
+		data->tg_trigger->tgnattr > STAMP_MARKING_COLUMNS ||
 		data->tg_trigger->tgnargs != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -57,36 +80,115 @@ check_call(FunctionCallInfo fcinfo)
 				 errhint("Use dbopt_attach_events() to attach a table.")));
 }
 
-/* Does an update leave all three columns as they are? */
-static bool
-row_is_unchanged(TriggerData *data)
+static int32
+source_of(const TriggerData *data)
 {
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	return pg_strtoint32(data->tg_trigger->tgargs[0]);
+}
 
+static Form_pg_attribute
+stamp_attribute(const TriggerData *data, int i)
+{
+	return TupleDescAttr(RelationGetDescr(data->tg_relation),
+						 data->tg_trigger->tgattr[i] - 1);
+}
+
+static Datum
+stamp_value(const TriggerData *data, HeapTuple tuple, int i, bool *isnull)
+{
+	return heap_getattr(tuple, data->tg_trigger->tgattr[i],
+						RelationGetDescr(data->tg_relation), isnull);
+}
+
+/* Has the row this value, in one of the three columns? */
+static bool
+has_value(const TriggerData *data, HeapTuple tuple, int i, Datum value,
+		  bool isnull)
+{
+	Form_pg_attribute attribute = stamp_attribute(data, i);
+	bool		own_null;
+	Datum		own = stamp_value(data, tuple, i, &own_null);
+
+	if (isnull || own_null)
+		return isnull && own_null;
+	return datum_image_eq(own, value, attribute->attbyval,
+						  attribute->attlen);
+}
+
+static bool
+is_processed(const TriggerData *data, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		value = stamp_value(data, tuple, STAMP_PROCESSED, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* Does an update leave the event where it is? */
+static bool
+row_is_unchanged(const TriggerData *data)
+{
 	for (int i = 0; i < STAMP_COLUMNS; i++)
 	{
-		int			column = data->tg_trigger->tgattr[i];
-		Form_pg_attribute attribute = TupleDescAttr(desc, column - 1);
-		bool		old_null,
-					new_null;
-		Datum		old_value = heap_getattr(data->tg_trigtuple, column, desc,
-											 &old_null);
-		Datum		new_value = heap_getattr(data->tg_newtuple, column, desc,
-											 &new_null);
+		bool		isnull;
+		Datum		value = stamp_value(data, data->tg_trigtuple, i, &isnull);
 
-		if (old_null != new_null)
-			return false;
-		if (!old_null && !datum_image_eq(old_value, new_value,
-										 attribute->attbyval,
-										 attribute->attlen))
+		if (!has_value(data, data->tg_newtuple, i, value, isnull))
 			return false;
 	}
-	return true;
+	return data->tg_trigger->tgnattr != STAMP_MARKING_COLUMNS ||
+		!is_processed(data, data->tg_trigtuple) ||
+		is_processed(data, data->tg_newtuple);
+}
+
+static void
+remember_deleted(const TriggerData *data)
+{
+	TransactionId transaction = GetTopTransactionId();
+	MemoryContext previous;
+
+	if (deleted.transaction == transaction)
+		MemoryContextReset(deleted.context);
+	else
+		deleted.context = AllocSetContextCreate(TopTransactionContext,
+												"dbopt deleted event",
+												ALLOCSET_SMALL_SIZES);
+	deleted.transaction = transaction;
+	deleted.subtransaction = GetCurrentSubTransactionId();
+	deleted.source_id = source_of(data);
+	previous = MemoryContextSwitchTo(deleted.context);
+	for (int i = 0; i < STAMP_COLUMNS; i++)
+	{
+		Form_pg_attribute attribute = stamp_attribute(data, i);
+		Datum		value = stamp_value(data, data->tg_trigtuple, i,
+										&deleted.isnull[i]);
+
+		if (!deleted.isnull[i])
+			deleted.values[i] = datumCopy(value, attribute->attbyval,
+										  attribute->attlen);
+	}
+	MemoryContextSwitchTo(previous);
+}
+
+/* Is this insert the other half of a move to another partition? */
+static bool
+row_has_moved(const TriggerData *data)
+{
+	bool		moved = deleted.source_id != 0 &&
+	deleted.source_id == source_of(data) &&
+	deleted.transaction == GetTopTransactionIdIfAny() &&
+	deleted.subtransaction == GetCurrentSubTransactionId();
+
+	for (int i = 0; i < STAMP_COLUMNS && moved; i++)
+		moved = has_value(data, data->tg_trigtuple, i, deleted.values[i],
+						  deleted.isnull[i]);
+	deleted.source_id = 0;
+	return moved;
 }
 
 /* May a later trigger still change the row? */
 static bool
-another_trigger_follows(TriggerData *data)
+another_trigger_follows(const TriggerData *data)
 {
 	TriggerDesc *triggers = data->tg_relation->trigdesc;
 	bool		passed = false;
@@ -107,15 +209,34 @@ another_trigger_follows(TriggerData *data)
 }
 
 static void
-note_event(TriggerData *data, Datum event_type)
+note_event(const TriggerData *data, Datum event_type)
 {
-	int32		source_id = pg_strtoint32(data->tg_trigger->tgargs[0]);
 	struct varlena *type = PG_DETOAST_DATUM_PACKED(event_type);
 
 	if (another_trigger_follows(data))
 		dbopt_news_note_many();
 	else
-		dbopt_news_note(source_id, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+		dbopt_news_note(source_of(data), VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
+}
+
+/* The row with the present transaction's position; notes the event. */
+static HeapTuple
+stamp(const TriggerData *data, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	int			column = data->tg_trigger->tgattr[STAMP_LOG_POSITION];
+	bool		isnull;
+	Datum		event_type = stamp_value(data, tuple, STAMP_EVENT_TYPE,
+										 &isnull);
+	Datum		position;
+
+	if (!isnull)
+		note_event(data, event_type);
+	position = Int64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()) +
+							 dbopt_position_offset());
+	isnull = false;
+	return heap_modify_tuple_by_cols(tuple, desc, 1, &column, &position,
+									 &isnull);
 }
 
 /*
@@ -126,30 +247,18 @@ Datum
 dbopt_stamp(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
 	HeapTuple	tuple;
-	int			column;
-	Datum		position,
-				event_type;
-	bool		isnull = false;
+	bool		stays;
 
 	check_call(fcinfo);
-	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && row_is_unchanged(data))
-		return PointerGetDatum(data->tg_newtuple);
-
-	desc = RelationGetDescr(data->tg_relation);
-	tuple = TRIGGER_FIRED_BY_INSERT(data->tg_event) ? data->tg_trigtuple :
-		data->tg_newtuple;
-	event_type = heap_getattr(tuple,
-							  data->tg_trigger->tgattr[STAMP_EVENT_TYPE],
-							  desc, &isnull);
-	if (!isnull)
-		note_event(data, event_type);
-
-	column = data->tg_trigger->tgattr[STAMP_LOG_POSITION];
-	position = Int64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()) +
-							 dbopt_position_offset());
-	isnull = false;
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 1, &column,
-													 &position, &isnull));
+	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple :
+		data->tg_trigtuple;
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+	{
+		remember_deleted(data);
+		return PointerGetDatum(tuple);
+	}
+	stays = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
+		row_is_unchanged(data) : row_has_moved(data);
+	return PointerGetDatum(stays ? tuple : stamp(data, tuple));
 }

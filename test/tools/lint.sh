@@ -221,11 +221,12 @@ check_whitespace() {
 }
 
 # Tests wait for a condition, never for a time.  pg_sleep is for work that
-# takes time: such a line has the word "handler", or ends in "-- work".
+# takes time, such a line has the word "handler", or ends in "-- work"; and for
+# loops that look for a condition, up to a limit: "-- until the condition holds".
 check_sleep() {
 	{
 		grep -rnIw pg_sleep test --include='*.sql' --include='*.spec' --include='*.pl' --include='*.pm' |
-			grep -vwE 'handler|-- work'
+			grep -vwE 'handler|-- work|-- until the condition holds'
 		grep -rnIE '\b(u?sleep|select\(undef)\b' test --include='*.pl' --include='*.pm' |
 			grep -vE 'pg_sleep|test/tools/'
 	} | none
