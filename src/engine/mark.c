@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -21,7 +22,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -37,6 +37,10 @@ lock_slot_create(DbOptLog *log, const DbOptLogLeaf *leaf)
 	return slot;
 }
 
+/*
+ * An update of the row that was waited for may have changed its type or key:
+ * then it stands elsewhere in the log, to be delivered there.
+ */
 bool
 dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 {
@@ -44,8 +48,9 @@ dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 	ItemPointerData tid = event->slot->tts_tid;
 	TM_FailureData failure;
 	TM_Result	result;
+	AttrNumber	position = leaf->index->rd_index->indkey.values[1];
 	bool		isnull;
-	Datum		processed;
+	Datum		value;
 
 	if (leaf->lock_slot == NULL)
 		leaf->lock_slot = lock_slot_create(log, leaf);
@@ -56,8 +61,11 @@ dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 	if (result != TM_Ok)
 		return false;
 	event->slot = leaf->lock_slot;
-	processed = slot_getattr(event->slot, leaf->processed, &isnull);
-	return isnull || !DatumGetBool(processed);
+	value = slot_getattr(event->slot, position, &isnull);
+	if (isnull || DatumGetInt64(value) != event->position)
+		return false;
+	value = slot_getattr(event->slot, leaf->processed, &isnull);
+	return isnull || !DatumGetBool(value);
 }
 
 /* Does the table have a column of this name and type? */
@@ -70,14 +78,14 @@ has_column(const DbOptLog *log, const char *name, Oid type)
 	return column > 0 && get_atttype(relid, column) == type;
 }
 
-/* UPDATE schema.table SET ... WHERE key, to be completed. */
+/* UPDATE schema.table AS event SET ..., to be completed. */
 static void
 start_update(const DbOptLog *log, StringInfo sql)
 {
 	Relation	rel = log->root;
 
 	initStringInfo(sql);
-	appendStringInfo(sql, "UPDATE %s.%s SET ",
+	appendStringInfo(sql, "UPDATE %s.%s AS event SET ",
 					 quote_identifier(get_namespace_name(RelationGetNamespace(rel))),
 					 quote_identifier(RelationGetRelationName(rel)));
 }
@@ -102,22 +110,98 @@ run_update(const DbOptLog *log, const char *sql, const DbOptOwnerArgs *args)
 }
 
 void
-dbopt_mark_processed(const DbOptLog *log, Datum *keys, int count,
-					 int attempts)
+dbopt_marks_add(DbOptMarks *marks, const DbOptLog *log,
+				const DbOptPlace *place)
 {
-	DbOptOwnerArgs args = {0};
-	StringInfoData sql;
+	if (marks->size == 0)
+	{
+		marks->size = 64;
+		marks->keys = palloc(sizeof(Datum) * marks->size);
+		marks->positions = palloc(sizeof(Datum) * marks->size);
+	}
+	else if (marks->count == marks->size)
+	{
+		marks->size *= 2;
+		marks->keys = repalloc(marks->keys, sizeof(Datum) * marks->size);
+		marks->positions = repalloc(marks->positions,
+									sizeof(Datum) * marks->size);
+	}
+	marks->keys[marks->count] = dbopt_log_key_copy(log, place->key);
+	marks->positions[marks->count++] = Int64GetDatum(place->position);
+}
+
+/* Does the key alone tell one row from all others? */
+static bool
+key_is_unique(const DbOptLog *log)
+{
+	Oid			oid = RelationGetPrimaryKeyIndex(log->root);
+	Relation	index;
+	bool		unique;
+
+	if (!OidIsValid(oid))
+		return false;
+	index = index_open(oid, AccessShareLock);
+	unique = index->rd_index->indnkeyatts == 1 &&
+		index->rd_index->indkey.values[0] == log->key_column;
+	index_close(index, NoLock);
+	return unique;
+}
+
+static void
+bind_keys(const DbOptLog *log, DbOptOwnerArgs *args, const DbOptMarks *marks)
+{
 	int16		length;
 	bool		by_value;
 	char		align;
 
-	if (count == 0)
-		return;
 	get_typlenbyvalalign(log->key_type, &length, &by_value, &align);
-	dbopt_owner_bind(&args, get_array_type(log->key_type),
-					 PointerGetDatum(construct_array(keys, count,
+	dbopt_owner_bind(args, get_array_type(log->key_type),
+					 PointerGetDatum(construct_array(marks->keys, marks->count,
 													 log->key_type, length,
 													 by_value, align)));
+}
+
+static void
+bind_positions(DbOptOwnerArgs *args, const DbOptMarks *marks)
+{
+	dbopt_owner_bind(args, INT8ARRAYOID,
+					 PointerGetDatum(construct_array(marks->positions,
+													 marks->count, INT8OID,
+													 sizeof(int64),
+													 FLOAT8PASSBYVAL,
+													 TYPALIGN_DOUBLE)));
+}
+
+/* Where the primary key has more columns, another event may have the key. */
+static void
+append_marked(const DbOptLog *log, StringInfo sql, DbOptOwnerArgs *args,
+			  const DbOptMarks *marks)
+{
+	const char *key = key_column(log);
+
+	if (key_is_unique(log))
+	{
+		appendStringInfo(sql, " WHERE event.%s OPERATOR(pg_catalog.=) ANY ($1) AND $2 IS NOT NULL",
+						 key);
+		return;
+	}
+	bind_positions(args, marks);
+	appendStringInfo(sql, " FROM pg_catalog.unnest($1, $3) AS done (key, place)"
+					 " WHERE event.%s OPERATOR(pg_catalog.=) done.key"
+					 " AND event.log_position OPERATOR(pg_catalog.=) done.place"
+					 " AND $2 IS NOT NULL", key);
+}
+
+void
+dbopt_mark_processed(const DbOptLog *log, const DbOptMarks *marks,
+					 int attempts)
+{
+	DbOptOwnerArgs args = {0};
+	StringInfoData sql;
+
+	if (marks->count == 0)
+		return;
+	bind_keys(log, &args, marks);
 	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(attempts - 1));
 	start_update(log, &sql);
 	appendStringInfoString(&sql, "processed = true");
@@ -127,8 +211,7 @@ dbopt_mark_processed(const DbOptLog *log, Datum *keys, int count,
 		appendStringInfoString(&sql, ", retry_count = $2");
 	if (has_column(log, "error_message", TEXTOID))
 		appendStringInfoString(&sql, ", error_message = NULL");
-	appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.=) ANY ($1) AND $2 IS NOT NULL",
-					 key_column(log));
+	append_marked(log, &sql, &args, marks);
 	run_update(log, sql.data, &args);
 }
 
@@ -156,7 +239,10 @@ dbopt_mark_failed(const DbOptLog *log, const DbOptFailed *failed)
 	}
 	if (*separator == '\0')
 		return;
-	appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.=) $1 AND $2 IS NOT NULL AND $3 IS NOT NULL",
+	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(failed->position));
+	appendStringInfo(&sql, " WHERE event.%s OPERATOR(pg_catalog.=) $1"
+					 " AND event.log_position OPERATOR(pg_catalog.=) $4"
+					 " AND $2 IS NOT NULL AND $3 IS NOT NULL",
 					 key_column(log));
 	run_update(log, sql.data, &args);
 }

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "engine/mark.h"
 #include "engine/outcome.h"
 #include "utils/timestamp.h"
 
@@ -24,17 +23,8 @@ dbopt_outcome_begin(DbOptOutcome *outcome, DbOptDelivery *delivery,
 void
 dbopt_outcome_success(DbOptOutcome *outcome, const DbOptPlace *place)
 {
-	if (!outcome->log->unprocessed_only)
-		return;
-	if (outcome->nmarks == outcome->max_marks)
-	{
-		outcome->max_marks = Max(outcome->max_marks * 2, 64);
-		outcome->marks = outcome->marks == NULL ?
-			palloc(sizeof(Datum) * outcome->max_marks) :
-			repalloc(outcome->marks, sizeof(Datum) * outcome->max_marks);
-	}
-	outcome->marks[outcome->nmarks++] =
-		dbopt_log_key_copy(outcome->log, place->key);
+	if (outcome->log->unprocessed_only)
+		dbopt_marks_add(&outcome->marks, outcome->log, place);
 }
 
 void
@@ -59,7 +49,7 @@ dbopt_outcome_settle(DbOptOutcome *outcome, DbOptOrdered *ordered)
 	DbOptQueue	queue;
 	ListCell   *cell;
 
-	dbopt_mark_processed(log, outcome->marks, outcome->nmarks, 1);
+	dbopt_mark_processed(log, &outcome->marks, 1);
 	if (outcome->failed == NIL && ordered == NULL)
 		return;
 	dbopt_queue_open(&queue);

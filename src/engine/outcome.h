@@ -6,6 +6,7 @@
 #define DBOPT_OUTCOME_H
 
 #include "engine/delivery.h"
+#include "engine/mark.h"
 #include "engine/ordered.h"
 
 typedef struct DbOptOutcome
@@ -14,9 +15,7 @@ typedef struct DbOptOutcome
 	DbOptLog   *log;
 	char	   *event_type;
 	List	   *failed;			/* of DbOptFailed * */
-	int			nmarks;			/* events that succeeded and are to be marked */
-	int			max_marks;
-	Datum	   *marks;
+	DbOptMarks	marks;			/* events that succeeded */
 } DbOptOutcome;
 
 /* In the transaction's memory, which the outcome lives in. */

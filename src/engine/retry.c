@@ -73,13 +73,15 @@ fetch_row(Batch *batch, const DbOptFailed *failed, Datum *row)
 static void
 settle_success(Batch *batch, const DbOptFailed *failed)
 {
-	Datum		key;
+	DbOptPlace	place = {failed->position, false, (Datum) 0};
+	DbOptMarks	marks = {0};
 
 	dbopt_queue_remove(&batch->queue, failed);
 	if (!batch->log->unprocessed_only)
 		return;
-	key = dbopt_log_key_from_text(batch->log, failed->key);
-	dbopt_mark_processed(batch->log, &key, 1, failed->attempts + 1);
+	place.key = dbopt_log_key_from_text(batch->log, failed->key);
+	dbopt_marks_add(&marks, batch->log, &place);
+	dbopt_mark_processed(batch->log, &marks, failed->attempts + 1);
 }
 
 /*
