@@ -186,7 +186,7 @@ append_marked(const DbOptLog *log, StringInfo sql, DbOptOwnerArgs *args,
 		return;
 	}
 	bind_positions(args, marks);
-	appendStringInfo(sql, " FROM pg_catalog.unnest($1, $3) AS done (key, place)"
+	appendStringInfo(sql, " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3)) AS done (key, place)"
 					 " WHERE event.%s OPERATOR(pg_catalog.=) done.key"
 					 " AND event.log_position OPERATOR(pg_catalog.=) done.place"
 					 " AND $2 IS NOT NULL", key);
