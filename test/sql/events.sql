@@ -74,7 +74,7 @@ SELECT count(*) FROM events;
 CREATE EXTENSION dbopt;
 SELECT dbopt_attach_events('events');
 SELECT events, state FROM dbopt_sources;
-SELECT count(*) FROM pg_index WHERE indrelid = 'events'::regclass;
+SELECT count(*) FROM pg_index WHERE indrelid = 'events'::regclass AND indexrelid::regclass::text LIKE 'idx_events_log%';
 
 SELECT dbopt_drain();
 DROP EXTENSION dbopt CASCADE;
