@@ -536,7 +536,7 @@ CREATE FUNCTION @extschema@.dbopt_pool_sessions(
 	AS 'MODULE_PATHNAME', 'dbopt_pool_sessions'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.dbopt_pool_sessions() IS
-	'this database''s pool sessions: pid (NULL until it has started), role (NULL when it was dropped), state (starting, idle, busy, stopping), job (deliver, leftover, retry) and handler, both NULL unless busy; since: start of the state; jobs_done: jobs finished. Errors: 55000 not preloaded';
+	'this database''s pool sessions: pid (NULL until it has started), role (NULL when it was dropped), state (starting, idle, busy, stopping), job (deliver, leftover, retry, index) and handler, both NULL unless busy; an index job has no handler; since: start of the state; jobs_done: jobs finished. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_pool_sessions() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_pool_sessions() TO pg_monitor;
 
@@ -1413,6 +1413,19 @@ COMMENT ON FUNCTION @extschema@.dbopt_index_status() IS
 	'a row for each row of dbopt_index. status: valid; queued, building or failed (given up): what the pool does about it; invalid: there, but a build did not finish; different: an index of the name has another shape; missing; inapplicable: it cannot be built here. reason: of the status, NULL when it is valid. size_bytes and scans: of the index, with its partitions, NULL when there is none; scans since its statistics were reset. last_error: why the last build failed, NULL when none has, or the caller is neither a member of the table''s owner nor of pg_read_all_stats. progress: of a build, in per cent, else NULL';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_index_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_index_status() TO pg_monitor;
+
+CREATE PROCEDURE @extschema@.dbopt_ensure_indexes(table_name regclass DEFAULT NULL,
+		wait boolean DEFAULT false)
+	AS 'MODULE_PATHNAME', 'dbopt_ensure_indexes' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.dbopt_ensure_indexes(regclass, boolean) IS
+	'has the declared indexes built that are missing, invalid or different, and those tried again that were given up: at once where the table is small (dbopt.index_inline_pages) and not in use, else by a pool session, CONCURRENTLY and one at a time. table_name NULL: of all tables that the caller owns. wait: until none of them is queued or being built; each that could not be built brings a warning. Errors: 42501 the caller does not own the table; with wait: 25001 inside a transaction block, 55000 not preloaded';
+REVOKE ALL ON PROCEDURE @extschema@.dbopt_ensure_indexes(regclass, boolean) FROM PUBLIC;
+
+CREATE PROCEDURE @extschema@.dbopt_drop_indexes(table_name regclass DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'dbopt_drop_indexes' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.dbopt_drop_indexes(regclass) IS
+	'drops the indexes that dbopt has built, also those no longer declared, CONCURRENTLY (of partitioned tables, under a short lock); others of the same names stay. table_name NULL: of all tables that the caller owns. Errors: 42501 the caller does not own the table, 25001 inside a transaction block or a function';
+REVOKE ALL ON PROCEDURE @extschema@.dbopt_drop_indexes(regclass) FROM PUBLIC;
 
 -- Small tables that are there get their indexes now, others from the pool.
 CREATE FUNCTION @extschema@.dbopt_install_indexes() RETURNS void

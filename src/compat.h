@@ -55,6 +55,8 @@
 #if PG_VERSION_NUM >= 160000
 #define dbopt_database_aclcheck(dboid, roleid, mode) \
 	object_aclcheck(DatabaseRelationId, (dboid), (roleid), (mode))
+#define dbopt_namespace_aclcheck(nspoid, roleid, mode) \
+	object_aclcheck(NamespaceRelationId, (nspoid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	object_ownercheck(RelationRelationId, (relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \
@@ -64,6 +66,8 @@
 #else
 #define dbopt_database_aclcheck(dboid, roleid, mode) \
 	pg_database_aclcheck((dboid), (roleid), (mode))
+#define dbopt_namespace_aclcheck(nspoid, roleid, mode) \
+	pg_namespace_aclcheck((nspoid), (roleid), (mode))
 #define dbopt_owns_class(relid, roleid) \
 	pg_class_ownercheck((relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \

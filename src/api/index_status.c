@@ -16,6 +16,7 @@
 #include "engine/owner_spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "state/shmem.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -38,6 +39,7 @@ typedef struct StatusRow
 {
 	Datum		values[STATUS_COLUMNS];
 	bool		nulls[STATUS_COLUMNS];
+	MemoryContext context;		/* for what outlives SPI */
 } StatusRow;
 
 static void
@@ -69,6 +71,76 @@ status_name(const DbOptIndexTarget *target, const DbOptIndexState *state)
 	return dbopt_index_progress_name(state->progress);
 }
 
+/* What the session that is building here does; valid while it is at it. */
+typedef struct Build
+{
+	char		name[NAMEDATALEN];	/* empty: nobody is building */
+	pid_t		pid;
+} Build;
+
+static Build
+present_build(void)
+{
+	Build		build = {0};
+
+	if (dbopt_shared == NULL)
+		return build;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid == MyDatabaseId &&
+			session->state == DBOPT_SESSION_BUSY &&
+			session->job.kind == DBOPT_JOB_INDEX)
+		{
+			strlcpy(build.name, NameStr(session->job.index),
+					sizeof(build.name));
+			build.pid = session->pid;
+		}
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return build;
+}
+
+/*
+ * How far a build is, by what PostgreSQL shows of it: reading the table and
+ * sorting are the first 70 per cent, validation is the rest; and which
+ * processes it waits for.
+ */
+static void
+put_build(StatusRow *row, pid_t pid)
+{
+	DbOptOwnerScope scope;
+	DbOptOwnerArgs args = {0};
+	char	   *blockers;
+	bool		isnull;
+
+	dbopt_owner_begin(&scope);
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(pid));
+	dbopt_owner_query("SELECT (SELECT CASE"
+					  " WHEN phase LIKE 'building index%' THEN"
+					  " 50.0 * blocks_done / greatest(blocks_total, 1) + 20.0 * tuples_done / greatest(tuples_total, 1)"
+					  " WHEN phase = 'waiting for writers before validation' THEN 70"
+					  " WHEN phase LIKE 'index validation: sc%index' THEN 70 + 10.0 * blocks_done / greatest(blocks_total, 1)"
+					  " WHEN phase LIKE 'index validation: sort%' THEN 80"
+					  " WHEN phase LIKE 'index validation%' THEN 80 + 15.0 * blocks_done / greatest(blocks_total, 1)"
+					  " WHEN phase = 'waiting for old snapshots' THEN 95"
+					  " ELSE 0 END FROM pg_stat_progress_create_index WHERE pid = $1)::float8,"
+					  " (SELECT string_agg(DISTINCT format('%s (%s)', b, coalesce(a.usename, a.backend_type)), ', ')"
+					  " FROM unnest(pg_blocking_pids($1)) b LEFT JOIN pg_stat_activity a ON a.pid = b)",
+					  &args);
+	row->values[STATUS_PROGRESS] = dbopt_owner_value(0, 1, &isnull);
+	row->nulls[STATUS_PROGRESS] = isnull;
+	blockers = dbopt_owner_text(0, 2);
+	if (blockers != NULL)
+		blockers = MemoryContextStrdup(row->context, blockers);
+	dbopt_owner_end(&scope);
+	if (blockers != NULL)
+		put_text(row, STATUS_REASON, psprintf("it waits for process %s",
+											  blockers));
+}
+
 static void
 put_figures(StatusRow *row, Oid index)
 {
@@ -98,17 +170,20 @@ may_see_errors(Oid owner)
 
 static void
 put_index(ReturnSetInfo *result, const DbOptIndexRow *declared,
-		  const DbOptIndexState *state)
+		  const DbOptIndexState *state, const Build *build)
 {
 	DbOptIndexTarget target;
 	StatusRow	row;
 
 	dbopt_index_examine(declared, &target);
 	memset(row.nulls, true, sizeof(row.nulls));
+	row.context = CurrentMemoryContext;
 	put_text(&row, STATUS_NAME, declared->name);
 	put_text(&row, STATUS_TABLE_NAME, declared->table_name);
 	put_text(&row, STATUS_STATUS, status_name(&target, state));
 	put_text(&row, STATUS_REASON, target.reason);
+	if (strcmp(build->name, declared->name) == 0)
+		put_build(&row, build->pid);
 	if (OidIsValid(target.index))
 		put_figures(&row, target.index);
 	if (state != NULL && may_see_errors(target.owner))
@@ -124,6 +199,7 @@ Datum
 dbopt_index_status(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Build		build = present_build();
 	List	   *states;
 	ListCell   *cell;
 
@@ -135,7 +211,7 @@ dbopt_index_status(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		put_index(result, declared,
-				  dbopt_index_state_find(states, declared->name));
+				  dbopt_index_state_find(states, declared->name), &build);
 	}
 	return (Datum) 0;
 }

@@ -148,10 +148,12 @@ put_session(ReturnSetInfo *result, const DbOptSession *session)
 		[DBOPT_JOB_DELIVER] = "deliver",
 		[DBOPT_JOB_CHUNK] = "leftover",
 		[DBOPT_JOB_RETRY] = "retry",
-		[DBOPT_JOB_SUSPECTS] = "suspects"
+		[DBOPT_JOB_SUSPECTS] = "suspects",
+		[DBOPT_JOB_INDEX] = "index"
 	};
 	bool		busy = session->state == DBOPT_SESSION_BUSY;
-	char	   *handler = busy ? handler_name(session->job.handler_id) : NULL;
+	char	   *handler = busy && session->job.kind != DBOPT_JOB_INDEX ?
+	handler_name(session->job.handler_id) : NULL;
 	char	   *role = GetUserNameFromId(session->roleid, true);
 	Datum		values[7];
 	bool		nulls[7] = {false};

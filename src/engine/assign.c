@@ -11,6 +11,7 @@
 
 #include "engine/assign.h"
 #include "engine/crew.h"
+#include "engine/index_schedule.h"
 
 /*
  * Another role's session costs the start of a process: whoever wants its place
@@ -216,7 +217,8 @@ void
 dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 				  TimestampTz now)
 {
-	int			max = Max(limits->max - dbopt_pool_reserved, 1);
+	int			beside = dbopt_index_schedule_needs_session(now) ? 1 : 0;
+	int			max = Max(limits->max - dbopt_pool_reserved, 1) + beside;
 	int			unmet = 0;
 	int			i;
 
@@ -242,8 +244,9 @@ dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 		{
 			if (!candidate->helper)
 				candidates->waiting++;
-			if (unmet++ < limits->max)
-				arrange_session(candidate, candidates, limits->max, now);
+			if (unmet++ < limits->max + beside)
+				arrange_session(candidate, candidates, limits->max + beside,
+								now);
 			else if (dbopt_crew_busy() == dbopt_crew_size())
 				break;			/* nothing more can be done for anybody */
 		}

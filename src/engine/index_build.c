@@ -5,53 +5,188 @@
  * Run by backends and pool sessions.  They go the way of a statement that a
  * person types, with its checks, its event triggers and its log entry, but
  * from a parse tree: no name is ever read as SQL.
+ *
+ * What runs CONCURRENTLY must not be in a transaction block, and commits
+ * several transactions: what it works on lives in the caller's memory context.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "common/hashfn.h"
+#include "engine/exec.h"
 #include "engine/index_build.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
-static PlannedStmt *
-wrap(Node *statement)
-{
-	PlannedStmt *planned = makeNode(PlannedStmt);
-
-	planned->commandType = CMD_UTILITY;
-	planned->canSetTag = false;
-	planned->utilityStmt = statement;
-	return planned;
-}
+/* ---- statements ---------------------------------------------------------- */
 
 static void
 run(Node *statement, const char *source, ProcessUtilityContext context)
 {
-	ProcessUtility(wrap(statement), source, false, context, NULL, NULL,
+	PlannedStmt *planned = makeNode(PlannedStmt);
+
+	planned->commandType = CMD_UTILITY;
+	planned->utilityStmt = statement;
+	ProcessUtility(planned, source, false, context, NULL, NULL,
 				   None_Receiver, NULL);
 }
 
-/* Names in a definition are looked up in pg_catalog. */
+/* A statement of its own, which may commit. */
 static void
-pin_search_path(void)
+run_alone(Node *statement, const char *source)
 {
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	MemoryContext context = CurrentMemoryContext;
+
+	dbopt_exec_begin();
+	MemoryContextSwitchTo(context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	run(statement, source, PROCESS_UTILITY_TOPLEVEL);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+static IndexStmt *
+statement_for(const DbOptIndexTarget *target, const char *schema,
+			  const char *table, const char *name)
+{
+	IndexStmt  *statement = copyObject(target->statement);
+
+	statement->idxname = pstrdup(name);
+	statement->relation = makeRangeVar(pstrdup(schema), pstrdup(table), -1);
+	return statement;
 }
 
 Oid
-dbopt_index_create(const DbOptIndexTarget *target)
+dbopt_index_create(const DbOptIndexTarget *target, const char *name)
 {
+	Oid			schema = get_rel_namespace(target->relid);
 	int			guc_level = NewGUCNestLevel();
 
-	pin_search_path();
-	run((Node *) copyObject(target->statement), target->source,
-		PROCESS_UTILITY_QUERY);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	run((Node *) statement_for(target, get_namespace_name(schema),
+							   get_rel_name(target->relid), name),
+		target->source, PROCESS_UTILITY_QUERY);
 	AtEOXact_GUC(false, guc_level);
 	CommandCounterIncrement();
-	return get_relname_relid(target->row->name,
-							 get_rel_namespace(target->relid));
+	return get_relname_relid(name, schema);
+}
+
+void
+dbopt_index_create_concurrently(const DbOptIndexTarget *target, Oid relid,
+								const char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+	IndexStmt  *statement = NULL;
+	char	   *table;
+
+	dbopt_exec_begin();
+	MemoryContextSwitchTo(context);
+	table = get_rel_name(relid);
+	if (table != NULL)
+		statement = statement_for(target,
+								  get_namespace_name(get_rel_namespace(relid)),
+								  table, name);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (statement == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a table was dropped while index \"%s\" was being built",
+						target->row->name)));
+	statement->concurrent = true;
+	run_alone((Node *) statement, target->source);
+}
+
+static DropStmt *
+drop_statement(const char *schema, const char *name, bool concurrent)
+{
+	DropStmt   *statement = makeNode(DropStmt);
+
+	statement->removeType = OBJECT_INDEX;
+	statement->objects =
+		list_make1(list_make2(makeString(pstrdup(schema)),
+							  makeString(pstrdup(name))));
+	statement->behavior = DROP_RESTRICT;
+	statement->missing_ok = true;
+	statement->concurrent = concurrent;
+	return statement;
+}
+
+void
+dbopt_index_drop_concurrently(const char *schema, const char *name)
+{
+	run_alone((Node *) drop_statement(schema, name, true),
+			  "DROP INDEX CONCURRENTLY");
+}
+
+/* The caller's transaction is committed before and after. */
+void
+dbopt_index_drop_here(const char *schema, const char *name)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	run((Node *) drop_statement(schema, name, true),
+		"DROP INDEX CONCURRENTLY", PROCESS_UTILITY_TOPLEVEL);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+}
+
+void
+dbopt_index_drop(Oid index)
+{
+	run((Node *) drop_statement(get_namespace_name(get_rel_namespace(index)),
+								get_rel_name(index), false),
+		"DROP INDEX", PROCESS_UTILITY_QUERY);
+	CommandCounterIncrement();
+}
+
+void
+dbopt_index_swap(Oid new, Oid old, const char *name, const char *old_name)
+{
+	RenameRelationInternal(old, old_name, false, true);
+	CommandCounterIncrement();
+	RenameRelationInternal(new, name, false, true);
+	CommandCounterIncrement();
+}
+
+/* ---- names --------------------------------------------------------------- */
+
+/* Declared names never begin like this; the hash tells cut names apart. */
+static char *
+marked_name(const char *mark, const char *name)
+{
+	char		prefix[32];
+	int			length = strlen(name);
+
+	snprintf(prefix, sizeof(prefix), "dbopt_%s_%08x_", mark,
+			 hash_bytes((const unsigned char *) name, length));
+	length = pg_mbcliplen(name, length, NAMEDATALEN - 1 - strlen(prefix));
+	return psprintf("%s%.*s", prefix, length, name);
+}
+
+char *
+dbopt_index_new_name(const char *name)
+{
+	return marked_name("new", name);
+}
+
+char *
+dbopt_index_old_name(const char *name)
+{
+	return marked_name("old", name);
+}
+
+char *
+dbopt_index_part_name(Oid part, const char *name)
+{
+	return makeObjectName(get_rel_name(part), name, NULL);
 }

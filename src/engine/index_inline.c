@@ -86,7 +86,7 @@ attempt_build(void *arg)
 				 errmsg("table \"%s\" is not small",
 						get_rel_name(target->relid))));
 	attempt->begun = true;
-	attempt->index = dbopt_index_create(target);
+	attempt->index = dbopt_index_create(target, target->row->name);
 }
 
 static void

@@ -12,6 +12,7 @@
 
 #include "engine/broken.h"
 #include "engine/handout.h"
+#include "engine/index_job.h"
 #include "engine/job.h"
 #include "engine/job_run.h"
 #include "engine/retry.h"
@@ -306,6 +307,9 @@ run_job(void *arg)
 			break;
 		case DBOPT_JOB_SUSPECTS:
 			dbopt_job_run_suspects(run);
+			break;
+		case DBOPT_JOB_INDEX:
+			dbopt_index_job_run(NameStr(run->job->index), run->context);
 			break;
 		case DBOPT_JOB_NONE:
 			break;

@@ -45,6 +45,7 @@ longest_busy(void)
 		DbOptMember *member = dbopt_crew_member(i);
 
 		if (member->state == DBOPT_SESSION_BUSY && !member->yield &&
+			member->job.kind != DBOPT_JOB_INDEX &&
 			(best == NULL || member->since < best->since))
 			best = member;
 	}

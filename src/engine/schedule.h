@@ -103,6 +103,9 @@ extern void dbopt_types_forget_ignored(void);
 
 /* schedule_jobs.c */
 extern DbOptCandidates *dbopt_schedule_collect(int max, TimestampTz now);
+extern DbOptCandidate *dbopt_candidates_add(DbOptCandidates *candidates,
+											const DbOptJob *job, Oid role,
+											int priority, TimestampTz since);
 extern void dbopt_schedule_assigned(const DbOptJob *job);
 extern void dbopt_schedule_finished(const DbOptJob *job,
 									const DbOptJobResult *result,
@@ -127,6 +130,7 @@ typedef struct DbOptRefresh
 	bool		lanes;			/* handlers, cursors, retries */
 	bool		discover;		/* and look for event types without a cursor */
 	bool		chunks;			/* of the cursors that may have left some */
+	bool		indexes;		/* that are to be built */
 	bool		incomplete;		/* result: an events table was locked; what
 								 * was to be discovered there is not */
 } DbOptRefresh;

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "engine/crew.h"
+#include "engine/index_schedule.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
 #include "policy/backoff.h"
@@ -51,9 +52,9 @@ dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at)
 		dbopt_handler_retry_at(lane->slot, at);
 }
 
-static DbOptCandidate *
-add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
-			  const DbOptJob *job, TimestampTz since)
+DbOptCandidate *
+dbopt_candidates_add(DbOptCandidates *candidates, const DbOptJob *job,
+					 Oid role, int priority, TimestampTz since)
 {
 	DbOptCandidate *candidate;
 
@@ -65,12 +66,20 @@ add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
 	}
 	candidate = &candidates->items[candidates->count++];
 	candidate->job = *job;
-	candidate->role = lane->role;
-	candidate->priority = lane->priority;
+	candidate->role = role;
+	candidate->priority = priority;
 	candidate->since = since;
 	candidate->helper = false;
 	candidate->due = false;
 	return candidate;
+}
+
+static DbOptCandidate *
+add_candidate(DbOptCandidates *candidates, const DbOptLane *lane,
+			  const DbOptJob *job, TimestampTz since)
+{
+	return dbopt_candidates_add(candidates, job, lane->role, lane->priority,
+								since);
 }
 
 /*
@@ -197,6 +206,8 @@ dbopt_schedule_has_room(const DbOptJob *job, int max)
 {
 	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
 
+	if (job->kind == DBOPT_JOB_INDEX)
+		return !dbopt_index_schedule_running();
 	return lane != NULL && lane_room(lane, max) > 0;
 }
 
@@ -264,6 +275,7 @@ dbopt_schedule_collect(int max, TimestampTz now)
 			collect_lane(candidates, lane, max, now);
 	}
 	collect_helpers(candidates, max, now);
+	dbopt_index_schedule_collect(candidates, now);
 	dbopt_candidates_sort(candidates, 0);
 	return candidates;
 }
@@ -321,6 +333,8 @@ dbopt_schedule_assigned(const DbOptJob *job)
 	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
 
+	if (job->kind == DBOPT_JOB_INDEX)
+		dbopt_index_schedule_assigned();
 	if (lane != NULL)
 	{
 		lane->running++;
@@ -395,6 +409,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
 
+	if (job->kind == DBOPT_JOB_INDEX)
+		dbopt_index_schedule_ended();
 	if (lane != NULL)
 		lane->running--;
 	if (job->kind == DBOPT_JOB_SUSPECTS)

@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "engine/crew.h"
 #include "engine/cursor.h"
+#include "engine/index_schedule.h"
 #include "engine/schedule.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
@@ -273,5 +274,7 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		doubt_tracks(news, now);
 	if (what->chunks || changed)
 		load_chunks(now);
+	if (what->indexes || changed)
+		dbopt_index_schedule_load(now);
 	return true;
 }

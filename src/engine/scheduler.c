@@ -21,6 +21,7 @@
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
+#include "engine/index_schedule.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
 #include "engine/scheduler.h"
@@ -248,7 +249,8 @@ take_news(TimestampTz *now)
 	what.chunks = dbopt_schedule_checks_due(*now);
 	if (what.lanes)
 		dbopt_probation_doubt();
-	if (what.lanes || what.discover || what.chunks)
+	what.indexes = news.config || dbopt_index_schedule_due(*now);
+	if (what.lanes || what.discover || what.chunks || what.indexes)
 	{
 		refresh(&what, number, *now);
 		*now = GetCurrentTimestamp();
@@ -284,7 +286,9 @@ take_reports(TimestampTz now)
 static void
 publish_round(const DbOptCandidates *candidates)
 {
-	pg_atomic_write_u32(&database->active, dbopt_crew_busy());
+	int			builders = dbopt_index_schedule_running() ? 1 : 0;
+
+	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - builders);
 	pg_atomic_write_u32(&database->pending, candidates->due);
 	pg_atomic_write_u32(&database->waiting, candidates->waiting);
 	pg_atomic_fetch_add_u64(&database->rounds, 1);

@@ -257,11 +257,16 @@ report_job(const DbOptJob *job)
 		[DBOPT_JOB_DELIVER] = "delivering events",
 		[DBOPT_JOB_CHUNK] = "delivering leftover events",
 		[DBOPT_JOB_RETRY] = "retrying events",
-		[DBOPT_JOB_SUSPECTS] = "running suspects of a crash"
+		[DBOPT_JOB_SUSPECTS] = "running suspects of a crash",
+		[DBOPT_JOB_INDEX] = "building index"
 	};
-	char		activity[64];
+	char		activity[32 + NAMEDATALEN];
 
-	snprintf(activity, sizeof(activity), "%s, handler %d",
+	if (job->kind == DBOPT_JOB_INDEX)
+		snprintf(activity, sizeof(activity), "%s %s", activities[job->kind],
+				 NameStr(job->index));
+	else
+		snprintf(activity, sizeof(activity), "%s, handler %d",
 			 activities[job->kind], job->handler_id);
 	pgstat_report_activity(STATE_RUNNING, activity);
 }

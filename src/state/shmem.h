@@ -137,9 +137,10 @@ typedef enum DbOptJobKind
 	DBOPT_JOB_DELIVER,			/* hand out and run chunks of a cursor */
 	DBOPT_JOB_CHUNK,			/* run one chunk that was left over */
 	DBOPT_JOB_RETRY,			/* run due retries of a handler */
-	DBOPT_JOB_SUSPECTS			/* run what may have crashed the server,
+	DBOPT_JOB_SUSPECTS,			/* run what may have crashed the server,
 								 * alone: a chunk, or with cursor_id 0 a
 								 * handler's due retries */
+	DBOPT_JOB_INDEX				/* build an index; handler_id is 0 */
 } DbOptJobKind;
 
 typedef struct DbOptJob
@@ -150,6 +151,7 @@ typedef struct DbOptJob
 	int64		seq;			/* CHUNK, SUSPECTS */
 	TimestampTz since;			/* RETRY: none of the handler's retries is due
 								 * before; 0: unknown */
+	NameData	index;			/* INDEX: as declared */
 } DbOptJob;
 
 typedef enum DbOptJobOutcome

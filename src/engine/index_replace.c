@@ -1,0 +1,281 @@
+/*
+ * index_replace.c
+ *		Builds that need more than one statement: in another index's place, and
+ *		on partitions.
+ *
+ * Run by pool sessions.  An index is replaced without a moment in which
+ * queries have none: the new one is built under a name of its own, the two
+ * change names in one transaction, which nobody waits for, and the old one is
+ * dropped CONCURRENTLY.
+ *
+ * A partitioned index cannot be built CONCURRENTLY.  Its parts can, and CREATE
+ * INDEX on the whole then finds and attaches them.  That needs SHARE on the
+ * whole for a moment, as dropping one needs ACCESS EXCLUSIVE: others wait
+ * meanwhile, so that such a step is given up after the lock time-out, all of
+ * its locks together.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "engine/exec.h"
+#include "engine/index_build.h"
+#include "engine/index_parse.h"
+#include "engine/index_replace.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Where neither role nor database sets one, as for other DDL of dbopt's. */
+#define DEFAULT_LOCK_TIMEOUT_MS	3000
+
+static int	lock_timeout = 0;	/* milliseconds */
+
+void
+dbopt_index_note_lock_timeout(void)
+{
+	lock_timeout = LockTimeout > 0 ? LockTimeout : DEFAULT_LOCK_TIMEOUT_MS;
+}
+
+static void
+begin(MemoryContext context)
+{
+	CHECK_FOR_INTERRUPTS();
+	dbopt_exec_begin();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+commit(MemoryContext context)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/* ---- steps that others wait for ------------------------------------------ */
+
+/* Runs it in a transaction that is over, or given up, in time. */
+static void
+run_step(DbOptExecFunction step, void *arg, MemoryContext context)
+{
+	DbOptFailure failure;
+	bool		done;
+
+	begin(context);
+	done = dbopt_exec_try(step, arg, lock_timeout * INT64CONST(1000),
+						  &failure);
+	if (!done && failure.timed_out)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock the table and its partitions within %d ms",
+						lock_timeout)));
+	if (!done)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE(failure.sqlstate[0],
+									   failure.sqlstate[1],
+									   failure.sqlstate[2],
+									   failure.sqlstate[3],
+									   failure.sqlstate[4])),
+				 errmsg_internal("%s", failure.message),
+				 failure.detail ? errdetail_internal("%s", failure.detail) : 0));
+	commit(context);
+}
+
+static void
+drop_step(void *arg)
+{
+	Oid			index = *(Oid *) arg;
+
+	if (get_rel_name(index) != NULL)
+		dbopt_index_drop(index);
+}
+
+void
+dbopt_index_drop_partitioned(Oid index, MemoryContext context)
+{
+	run_step(drop_step, &index, context);
+}
+
+/* ---- in another's place -------------------------------------------------- */
+
+/* What is not an index alone is not ours to replace. */
+static void
+check_replaceable(Oid index)
+{
+	Relation	rel = relation_open(index, AccessShareLock);
+
+	if (OidIsValid(get_index_constraint(index)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is different from what is declared, and belongs to a constraint",
+						RelationGetRelationName(rel))));
+	if (rel->rd_index->indisreplident)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is different from what is declared, and is the table's replica identity",
+						RelationGetRelationName(rel))));
+	relation_close(rel, AccessShareLock);
+}
+
+void
+dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
+{
+	const char *name = target->row->name;
+	const char *schema = target->statement->relation->schemaname;
+	char	   *new_name = dbopt_index_new_name(name);
+	char	   *old_name = dbopt_index_old_name(name);
+	Oid			new;
+
+	begin(context);
+	check_replaceable(target->index);
+	commit(context);
+	dbopt_index_create_concurrently(target, target->relid, new_name);
+
+	begin(context);
+	new = get_relname_relid(new_name, get_rel_namespace(target->relid));
+	dbopt_index_swap(new, target->index, name, old_name);
+	commit(context);
+	dbopt_index_drop_concurrently(schema, old_name);
+}
+
+/* ---- on partitions ------------------------------------------------------- */
+
+typedef struct Part
+{
+	Oid			relid;
+	char	   *index_name;		/* to be built; NULL: it has one */
+} Part;
+
+typedef struct PartitionedBuild
+{
+	const DbOptIndexTarget *target;
+	Oid			replaced;		/* of the declared name; InvalidOid: none */
+	const char *name;			/* to build under */
+} PartitionedBuild;
+
+bool
+dbopt_index_is_partitioned(const DbOptIndexTarget *target,
+						   MemoryContext context)
+{
+	bool		partitioned;
+
+	begin(context);
+	partitioned = get_rel_relkind(target->relid) ==
+		RELKIND_PARTITIONED_TABLE;
+	commit(context);
+	return partitioned;
+}
+
+/* Does this partition have an index that can be attached? */
+static bool
+has_part(const DbOptIndexTarget *target, Relation part)
+{
+	List	   *indexes = RelationGetIndexList(part);
+	IndexStmt  *statement = copyObject(target->statement);
+	DbOptIndexShape *shape;
+	bool		found = false;
+	ListCell   *cell;
+
+	statement->relation->schemaname =
+		get_namespace_name(RelationGetNamespace(part));
+	statement->relation->relname = RelationGetRelationName(part);
+	shape = dbopt_index_shape(statement, RelationGetRelid(part),
+							  target->source);
+	foreach(cell, indexes)
+	{
+		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisvalid && !index->rd_rel->relispartition &&
+			dbopt_index_difference(shape, index) == NULL)
+			found = true;
+		relation_close(index, AccessShareLock);
+	}
+	return found;
+}
+
+static Part *
+examine_part(const PartitionedBuild *build, Oid relid)
+{
+	Part	   *result = palloc0(sizeof(Part));
+	DbOptIndexScope scope;
+	Relation	part;
+
+	result->relid = relid;
+	part = relation_open(relid, NoLock);
+	if (part->rd_rel->relkind == RELKIND_RELATION)
+	{
+		dbopt_index_scope_begin(&scope, part->rd_rel->relowner);
+		if (!has_part(build->target, part))
+			result->index_name = dbopt_index_part_name(relid, build->name);
+		dbopt_index_scope_end(&scope);
+	}
+	relation_close(part, NoLock);
+	return result;
+}
+
+/* Those of the partitions that lack it. */
+static List *
+missing_parts(const PartitionedBuild *build, MemoryContext context)
+{
+	List	   *missing = NIL;
+	ListCell   *cell;
+
+	begin(context);
+	foreach(cell, find_all_inheritors(build->target->relid, AccessShareLock,
+									  NULL))
+	{
+		Part	   *part = examine_part(build, lfirst_oid(cell));
+
+		if (part->index_name != NULL)
+			missing = lappend(missing, part);
+	}
+	commit(context);
+	return missing;
+}
+
+static void
+create_step(void *arg)
+{
+	PartitionedBuild *build = arg;
+	const char *name = build->target->row->name;
+	Oid			new = dbopt_index_create(build->target, build->name);
+
+	if (OidIsValid(build->replaced))
+		dbopt_index_swap(new, build->replaced, name,
+						 dbopt_index_old_name(name));
+}
+
+void
+dbopt_index_build_partitioned(const DbOptIndexTarget *target,
+							  MemoryContext context)
+{
+	PartitionedBuild build = {
+		.target = target,
+		.replaced = target->index,
+		.name = target->row->name
+	};
+	ListCell   *cell;
+
+	if (OidIsValid(build.replaced))
+	{
+		begin(context);
+		check_replaceable(build.replaced);
+		commit(context);
+		build.name = dbopt_index_new_name(target->row->name);
+	}
+	foreach(cell, missing_parts(&build, context))
+	{
+		Part	   *part = lfirst(cell);
+
+		dbopt_index_create_concurrently(target, part->relid,
+										part->index_name);
+	}
+	run_step(create_step, &build, context);
+	if (OidIsValid(build.replaced))
+		dbopt_index_drop_partitioned(build.replaced, context);
+}

@@ -1,0 +1,32 @@
+/*
+ * index_replace.h
+ *		Builds that need more than one statement: in another index's place, and
+ *		on partitions.
+ */
+#ifndef DBOPT_INDEX_REPLACE_H
+#define DBOPT_INDEX_REPLACE_H
+
+#include "engine/index_target.h"
+
+/*
+ * All of these are called outside a transaction and run several; "context"
+ * outlives them.
+ */
+
+/* Builds beside the different index of the declared name; then swaps them. */
+extern void dbopt_index_replace(const DbOptIndexTarget *target,
+								MemoryContext context);
+
+extern bool dbopt_index_is_partitioned(const DbOptIndexTarget *target,
+									   MemoryContext context);
+
+/* Builds on the partitions one by one, then on the whole. */
+extern void dbopt_index_build_partitioned(const DbOptIndexTarget *target,
+										  MemoryContext context);
+
+extern void dbopt_index_drop_partitioned(Oid index, MemoryContext context);
+
+/* Before lock_timeout is switched off: what it was limits the locks here. */
+extern void dbopt_index_note_lock_timeout(void);
+
+#endif							/* DBOPT_INDEX_REPLACE_H */

@@ -1,0 +1,206 @@
+/*
+ * index_schedule.c
+ *		The scheduler's part in building indexes: one at a time.
+ *
+ * Run by the scheduler alone.  The queue is in dbopt_index_state; the first
+ * entry is kept here, and read again when a build has ended and when the
+ * configuration has changed.  An entry that says "building" while nobody
+ * builds was left by a session that has gone, and is due again.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database_d.h"
+#include "catalog/pg_namespace_d.h"
+#include "compat.h"
+#include "engine/crew.h"
+#include "engine/index_row.h"
+#include "engine/index_schedule.h"
+#include "engine/index_state.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* Sessions of an earlier scheduler are known by their handler. */
+#define NO_HANDLER 0
+
+static bool first_load = true;
+static bool stale = true;		/* the queue is to be read */
+static bool running = false;
+static DbOptJob first;			/* of the queue; kind NONE: it is empty */
+static Oid	first_role;
+static TimestampTz first_at;
+
+bool
+dbopt_index_schedule_due(TimestampTz now)
+{
+	return stale && !running;
+}
+
+/* ---- the queue ----------------------------------------------------------- */
+
+static bool
+can_log_in(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		can;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	can = !DBOPT_ROLE_NEEDS_LOGIN ||
+		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	return can && dbopt_database_aclcheck(MyDatabaseId, role,
+										  ACL_CONNECT) == ACLCHECK_OK;
+}
+
+/* Could the owner create it by hand? */
+static bool
+may_create(Oid owner, Oid schema)
+{
+	return can_log_in(owner) &&
+		dbopt_namespace_aclcheck(schema, owner, ACL_CREATE) == ACLCHECK_OK;
+}
+
+/*
+ * The role of the session that builds: the table's owner.  Where that one
+ * cannot log in, or what a superuser has declared needs a right on the schema
+ * that the owner lacks, it is a superuser, and CREATE INDEX itself becomes the
+ * owner, in a security-restricted operation.
+ */
+static Oid
+builder_role(const DbOptIndexRow *row)
+{
+	Oid			relid = row != NULL ? dbopt_index_table_find(row->table_name) :
+	InvalidOid;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class table;
+	Oid			role = BOOTSTRAP_SUPERUSERID;
+
+	if (!HeapTupleIsValid(tuple))
+		return role;
+	table = (Form_pg_class) GETSTRUCT(tuple);
+	if (may_create(table->relowner, table->relnamespace) ||
+		(row->author != NULL && can_log_in(table->relowner)))
+		role = table->relowner;
+	ReleaseSysCache(tuple);
+	return role;
+}
+
+/*
+ * A build that a clean restart has ended has not failed.
+ */
+static void
+take_attempt_back(DbOptIndexState *state, TimestampTz now)
+{
+	state = dbopt_index_state_lock(state->name);
+	if (state->progress != DBOPT_INDEX_BUILDING)
+		return;
+	state->progress = DBOPT_INDEX_QUEUED;
+	state->attempts = Max(state->attempts - 1, 0);
+	state->next_attempt_at = now;
+	dbopt_index_state_write(state);
+}
+
+static void
+take_attempts_back(TimestampTz now)
+{
+	ListCell   *cell;
+
+	if (dbopt_shared->unclean_start || dbopt_crew_strangers(NO_HANDLER) > 0)
+		return;
+	foreach(cell, dbopt_index_states())
+	{
+		DbOptIndexState *state = lfirst(cell);
+
+		if (state->progress == DBOPT_INDEX_BUILDING)
+			take_attempt_back(state, now);
+	}
+}
+
+static bool
+comes_first(const DbOptIndexState *state, const DbOptIndexState *than)
+{
+	if (state->progress != DBOPT_INDEX_QUEUED &&
+		state->progress != DBOPT_INDEX_BUILDING)
+		return false;
+	if (than == NULL || state->next_attempt_at < than->next_attempt_at)
+		return true;
+	return state->next_attempt_at == than->next_attempt_at &&
+		strcmp(state->name, than->name) < 0;
+}
+
+void
+dbopt_index_schedule_load(TimestampTz now)
+{
+	const DbOptIndexState *best = NULL;
+	ListCell   *cell;
+
+	if (running)
+		return;
+	if (first_load)
+		take_attempts_back(now);
+	first_load = false;
+	stale = false;
+	foreach(cell, dbopt_index_states())
+	{
+		if (comes_first(lfirst(cell), best))
+			best = lfirst(cell);
+	}
+	memset(&first, 0, sizeof(first));
+	if (best == NULL)
+		return;
+	first.kind = DBOPT_JOB_INDEX;
+	namestrcpy(&first.index, best->name);
+	first_role = builder_role(dbopt_index_row_find(dbopt_index_rows(),
+												   best->name));
+	first_at = best->next_attempt_at;
+}
+
+/* ---- the job ------------------------------------------------------------- */
+
+static bool
+is_due(TimestampTz now)
+{
+	return first.kind == DBOPT_JOB_INDEX && !running && first_at <= now &&
+		dbopt_crew_strangers(NO_HANDLER) == 0;
+}
+
+void
+dbopt_index_schedule_collect(DbOptCandidates *candidates, TimestampTz now)
+{
+	if (is_due(now))
+		dbopt_candidates_add(candidates, &first, first_role, PG_INT32_MAX,
+							 first_at);
+	else if (first.kind == DBOPT_JOB_INDEX && !running && first_at > now)
+		candidates->next = Min(candidates->next, first_at);
+}
+
+bool
+dbopt_index_schedule_needs_session(TimestampTz now)
+{
+	return running || is_due(now);
+}
+
+bool
+dbopt_index_schedule_running(void)
+{
+	return running;
+}
+
+void
+dbopt_index_schedule_assigned(void)
+{
+	running = true;
+}
+
+void
+dbopt_index_schedule_ended(void)
+{
+	running = false;
+	stale = true;
+}

@@ -1,0 +1,228 @@
+# The pool builds declared indexes: concurrently, as the table's owner, one at
+# a time, and again after a failure; what stands in the way is said.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('indexes');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq{
+shared_preload_libraries = 'dbopt'
+dbopt.index_inline_pages = 0
+max_worker_processes = 16
+autovacuum = off
+});
+$node->start;
+
+sub status
+{
+	my ($name, $database) = @_;
+	return $node->safe_psql($database // 'postgres',
+		"SELECT status FROM dbopt_index_status() WHERE name = '$name'");
+}
+
+sub wait_status
+{
+	my ($name, $status, $what) = @_;
+	ok( $node->poll_query_until(
+			'postgres', "SELECT '$status' = (SELECT status FROM dbopt_index_status() WHERE name = '$name')"),
+		$what);
+	return;
+}
+
+sub invalid_indexes
+{
+	return $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)");
+}
+
+# A transaction that may have written to a table, and holds a build up.
+sub block
+{
+	my ($table) = @_;
+	my $session = $node->background_psql('postgres');
+	$session->query_safe("BEGIN; LOCK TABLE $table IN ROW EXCLUSIVE MODE");
+	return $session;
+}
+
+sub waits
+{
+	my ($name, $what) = @_;
+	ok( $node->poll_query_until(
+			'postgres',
+			"SELECT status = 'building' AND reason ~ '^it waits for process [0-9]+ \\(' FROM dbopt_index_status() WHERE name = '$name'"
+		),
+		$what);
+	return;
+}
+
+my $builder = "SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'";
+
+# CREATE EXTENSION queues what is not small, and the pool builds it.
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE owner LOGIN;
+	CREATE ROLE nologin_owner;
+	CREATE TABLE users (id int, email text, first_name text, last_name text, status text, role text,
+		last_login_at timestamptz);
+	INSERT INTO users SELECT i, 'user' || i, 'first', 'last', 'active', 'member', now()
+		FROM generate_series(1, 20000) i;
+	ALTER TABLE users OWNER TO owner;
+	CREATE TABLE organizations (name text, domain text);
+	INSERT INTO organizations SELECT 'name ' || i, 'domain' || i FROM generate_series(1, 5000) i;
+	ALTER TABLE organizations OWNER TO nologin_owner;
+	CREATE INDEX idx_users_status_role ON users (role);
+	CREATE EXTENSION dbopt CASCADE;
+});
+foreach my $name (
+	qw(idx_users_email_lower idx_users_name_search idx_users_status_role idx_users_login_activity
+	idx_organizations_name_trgm idx_organizations_domain))
+{
+	wait_status($name, 'valid', "$name was built");
+}
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid
+		WHERE i.indrelid = 'users'::regclass AND c.relowner <> 'owner'::regrole}),
+	0, 'they belong to the owner of the table');
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^dbopt_(new|old)'}),
+	0, 'the different one was replaced without a trace');
+
+# A key that is there twice is told, and is not tried again.
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO users (email) VALUES ('twice'), ('twice');
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('unique_email', 'users', '(email)', true);
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('plain_id', 'users', '(id)');
+});
+my ($ret, $out, $err) = $node->psql('postgres', "CALL dbopt_ensure_indexes('users', true)");
+like($err, qr/index "unique_email" could not be built.*Key \(email\)=\(twice\) is duplicated/, 'the call tells the key');
+is( $node->safe_psql('postgres',
+		q{SELECT status, last_error ~ 'twice' FROM dbopt_index_status() WHERE name = 'unique_email'}),
+	'failed|t',
+	'so does the status');
+is(status('plain_id'), 'valid', 'and the rest is built');
+is(invalid_indexes(), 0, 'no invalid index is left');
+$node->safe_psql('postgres', q{CREATE ROLE monitor LOGIN IN ROLE pg_monitor});
+$node->safe_psql('postgres', q{CREATE ROLE watcher LOGIN; GRANT EXECUTE ON FUNCTION dbopt_index_status TO watcher});
+is( $node->safe_psql(
+		'postgres', q{SET ROLE watcher; SELECT count(last_error) FROM dbopt_index_status()}),
+	0, 'an error is not for everybody');
+$node->safe_psql('postgres', q{DELETE FROM users WHERE email = 'twice'; CALL dbopt_ensure_indexes('users', true)});
+is(status('unique_email'), 'valid', 'when it is mended the index is built');
+
+# A build that waits says for whom, though a lock time-out is set; when it is
+# cancelled it begins again.
+$node->safe_psql(
+	'postgres', q{
+	ALTER ROLE owner SET lock_timeout = '50ms';
+	ALTER ROLE owner SET statement_timeout = '50ms';
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('cancelled', 'users', '(email, id)');
+});
+my $blocker = block('users');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users')});
+waits('cancelled', 'a build that waits says for whom');
+my $pid = $node->safe_psql('postgres', $builder);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+ok( $node->poll_query_until(
+		'postgres', q{SELECT error_code = '57014' FROM dbopt_index_state WHERE name = 'cancelled'}),
+	'a cancelled build is a failure');
+$blocker->query_safe('ROLLBACK');
+wait_status('cancelled', 'valid', 'and is tried again');
+
+# Its session is killed.
+$node->safe_psql('postgres', q{INSERT INTO dbopt_index (name, table_name, definition) VALUES ('killed', 'users', '(email, role)')});
+$blocker->query_safe('BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users')});
+waits('killed', 'another one waits');
+$pid = $node->safe_psql('postgres', $builder);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+ok($node->poll_query_until('postgres', q{SELECT attempts = 2 FROM dbopt_index_state WHERE name = 'killed'}),
+	'one whose session was killed is tried again');
+$blocker->query_safe('ROLLBACK');
+wait_status('killed', 'valid', 'in the end it is there');
+is(invalid_indexes(), 0, 'and no invalid index');
+
+# The server is stopped, and crashes, in the middle.
+foreach my $mode (qw(fast immediate))
+{
+	$node->safe_psql('postgres',
+		qq{INSERT INTO dbopt_index (name, table_name, definition) VALUES ('over_$mode', 'users', '(id, role)')});
+	my $other = block('users');
+	$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users')});
+	waits("over_$mode", "$mode: a build is on its way");
+	$node->stop($mode);
+	eval { $other->quit };
+	$node->start;
+	wait_status("over_$mode", 'valid', "$mode: it is finished after the restart");
+	$node->safe_psql('postgres', qq{DELETE FROM dbopt_index WHERE name = 'over_$mode'; DROP INDEX over_$mode});
+}
+is(invalid_indexes(), 0, 'and no invalid index');
+
+# The table is dropped in the middle: the others go on.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE passing (a int); INSERT INTO passing VALUES (1);
+	INSERT INTO dbopt_index VALUES ('of_passing', 'passing', '(a)');
+});
+$blocker = block('passing');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('passing')});
+waits('of_passing', 'a build on a table that is about to go');
+my $dropper = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'DROP TABLE passing' ]);
+ok( $node->poll_query_until(
+		'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^DROP TABLE' AND wait_event_type = 'Lock'}),
+	'which waits, too');
+$pid = $node->safe_psql('postgres', $builder);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+ok( $node->poll_query_until(
+		'postgres', q{SELECT error_code = '57014' FROM dbopt_index_state WHERE name = 'of_passing'}),
+	'the build is cancelled');
+$blocker->query_safe('COMMIT');
+ok($dropper->finish, 'the table is dropped');
+$node->safe_psql('postgres', q{INSERT INTO dbopt_index VALUES ('after_passing', 'users', '(role, id)')});
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users', true)});
+is(status('after_passing'), 'valid', 'the next one is built');
+$blocker->quit;
+wait_status('of_passing', 'inapplicable', 'that of the table is inapplicable');
+
+# Rights: of the caller, and of whoever declares.
+$node->safe_psql('postgres', q{GRANT EXECUTE ON PROCEDURE dbopt_ensure_indexes, dbopt_drop_indexes TO watcher});
+($ret, $out, $err) = $node->psql('postgres', q{SET ROLE watcher; CALL dbopt_ensure_indexes('users')});
+like($err, qr/must be owner of table users/, 'others cannot have indexes built');
+($ret, $out, $err) = $node->psql('postgres', q{SET ROLE watcher; CALL dbopt_drop_indexes('users')});
+like($err, qr/must be owner of table users/, 'nor dropped');
+($ret, $out, $err) = $node->psql('postgres', q{BEGIN; CALL dbopt_ensure_indexes(NULL, true)});
+like($err, qr/cannot wait for indexes inside a transaction block/, 'nobody waits in a transaction block');
+($ret, $out, $err) = $node->psql('postgres', q{DO 'BEGIN CALL dbopt_drop_indexes(); END'});
+like($err, qr/cannot be dropped concurrently inside a transaction block/, 'nor drops in one');
+
+# Two databases at once.
+$node->safe_psql('postgres', 'CREATE DATABASE second');
+$node->safe_psql(
+	'second', q{
+	CREATE TABLE api_keys (id int, name text, user_id int, organization_id int, status text, expires_at date,
+		last_used_at timestamptz);
+	INSERT INTO api_keys SELECT i, 'key', i, i, 'active', '2025-01-01', now() FROM generate_series(1, 1000) i;
+	CREATE EXTENSION dbopt CASCADE;
+});
+$node->safe_psql('postgres', q{INSERT INTO dbopt_index VALUES ('meanwhile', 'users', '(status, id)');
+	CALL dbopt_ensure_indexes(NULL, true)});
+$node->safe_psql('second', 'CALL dbopt_ensure_indexes(NULL, true)');
+is(status('meanwhile'), 'valid', 'built in one database');
+is( $node->safe_psql('second', q{SELECT count(*) FROM dbopt_index_status() WHERE table_name = 'api_keys' AND status = 'valid'}),
+	4, 'and in the other');
+
+# What dbopt has built is dropped; what it found stays.
+$node->safe_psql('postgres', q{CREATE INDEX found ON users (last_name);
+	INSERT INTO dbopt_index VALUES ('found', 'users', '(last_name)')});
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes(NULL, true)});
+$node->safe_psql('postgres', q{CALL dbopt_drop_indexes()});
+is( $node->safe_psql('postgres', q{SELECT string_agg(indexname, ' ') FROM pg_indexes
+		WHERE tablename IN ('users', 'organizations')}),
+	'found', 'what dbopt has built is dropped');
+is(status('idx_users_email_lower'), 'missing', 'and is missing then');
+$node->stop;
+done_testing();
