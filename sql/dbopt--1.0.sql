@@ -1214,6 +1214,41 @@ CREATE FUNCTION @extschema@.dbopt_advice_column_order()
 COMMENT ON FUNCTION @extschema@.dbopt_advice_column_order() IS
 	'part of dbopt_index_advice(): btree indexes of two or more columns whose first one no statement of pg_stat_statements asks for, while they ask for a later one that is more selective and that no index begins with; none that a constraint or a foreign key needs, no partial ones and none with expressions; nothing where pg_stat_statements is missing, or does not show the caller its statements';
 
+CREATE FUNCTION @extschema@.dbopt_rebuilt_bytes(index regclass) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_rebuilt_bytes'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_rebuilt_bytes(regclass) IS
+	'how many bytes an index would take if it were built anew, by the statistics of ANALYZE and a sample of the table, as doc/indexes.md says; NULL: it is no index with storage, or is locked';
+
+CREATE FUNCTION @extschema@.dbopt_measured_bytes(index regclass) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dbopt_measured_bytes'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@.dbopt_measured_bytes(regclass) IS
+	'the same for a btree by pgstattuple, which reads all of it; NULL: pgstattuple is not installed, or the caller may not use it';
+
+-- The estimate says which indexes are worth to be read by pgstattuple.
+CREATE FUNCTION @extschema@.dbopt_advice_bloated()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT n.relname, i.indrelid, 'bloated',
+		format('it takes %s, and built anew about %s%s', pg_size_pretty(s.bytes), pg_size_pretty(coalesce(m.bytes, e.bytes)),
+			CASE WHEN m.bytes IS NULL THEN ' (estimated)' ELSE ' (by pgstattuple)' END),
+		format('REINDEX INDEX CONCURRENTLY %s', i.indexrelid::regclass)
+	  FROM pg_index i
+	  JOIN pg_class n ON n.oid = i.indexrelid AND n.relkind = 'i'
+	  JOIN pg_am a ON a.oid = n.relam AND a.amname = 'btree'
+	 CROSS JOIN LATERAL (SELECT pg_relation_size(i.indexrelid) AS bytes) s
+	 CROSS JOIN LATERAL (
+		SELECT CASE WHEN s.bytes >= 1048576 AND i.indisvalid THEN @extschema@.dbopt_rebuilt_bytes(i.indexrelid) END AS bytes) e
+	 CROSS JOIN LATERAL (
+		SELECT CASE WHEN s.bytes > 2 * e.bytes THEN @extschema@.dbopt_measured_bytes(i.indexrelid) END AS bytes) m
+	 WHERE EXISTS (SELECT FROM @extschema@.dbopt_user_column c WHERE c.table_oid = i.indrelid)
+	   AND s.bytes > 2 * e.bytes AND s.bytes > 2 * coalesce(m.bytes, e.bytes)
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_advice_bloated() IS
+	'part of dbopt_index_advice(): btree indexes of 1 MB or more that take more than twice what they would if they were built anew; estimated, and where pgstattuple is installed measured';
+
 CREATE FUNCTION @extschema@.dbopt_index_advice()
 	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
@@ -1222,12 +1257,13 @@ CREATE FUNCTION @extschema@.dbopt_index_advice()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_duplicate()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_covered()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_unused()
+	UNION ALL SELECT * FROM @extschema@.dbopt_advice_bloated()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_column_order()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_foreign_key()
 	UNION ALL SELECT * FROM @extschema@.dbopt_advice_sequential()
 	$$;
 COMMENT ON FUNCTION @extschema@.dbopt_index_advice() IS
-	'what could be better about the indexes of this database, without those of the system and of extensions. index_name NULL: an index that is missing. finding: invalid, duplicate, covered (by a longer index), unused, column_order, foreign_key (without an index), sequential_scans. statement: mends it, and is never run by dbopt; look at it first, and run one that says CONCURRENTLY outside a transaction. column_order, and the column of sequential_scans, are found only where pg_stat_statements is installed and the caller may read it';
+	'what could be better about the indexes of this database, without those of the system and of extensions. index_name NULL: an index that is missing. finding: invalid, duplicate, covered (by a longer index), unused, bloated, column_order, foreign_key (without an index), sequential_scans. statement: mends it, and is never run by dbopt; look at it first, and run one that says CONCURRENTLY outside a transaction. column_order, and the column of sequential_scans, are found only where pg_stat_statements is installed and the caller may read it';
 
 -- They report; the parts are for dbopt_index_advice().
 REVOKE ALL ON FUNCTION
@@ -1243,6 +1279,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.dbopt_statement_uses(boolean),
 	@extschema@.dbopt_advice_sequential(),
 	@extschema@.dbopt_advice_column_order(),
+	@extschema@.dbopt_rebuilt_bytes(regclass),
+	@extschema@.dbopt_measured_bytes(regclass),
+	@extschema@.dbopt_advice_bloated(),
 	@extschema@.dbopt_index_advice()
 	FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
@@ -1258,6 +1297,9 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.dbopt_statement_uses(boolean),
 	@extschema@.dbopt_advice_sequential(),
 	@extschema@.dbopt_advice_column_order(),
+	@extschema@.dbopt_rebuilt_bytes(regclass),
+	@extschema@.dbopt_measured_bytes(regclass),
+	@extschema@.dbopt_advice_bloated(),
 	@extschema@.dbopt_index_advice()
 	TO pg_monitor;
 

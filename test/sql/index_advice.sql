@@ -204,6 +204,30 @@ SELECT index_name, table_name, finding, regexp_replace(detail, 'of \d+ kB', 'of 
   FROM advice WHERE finding = 'sequential_scans';
 DROP TABLE large, small, rarely;
 
+-- Bloated ones: an estimate, and what pgstattuple measures.
+CREATE TABLE bloat (id int, a text, b int, c timestamptz) WITH (autovacuum_enabled = off);
+CREATE INDEX bloat_id ON bloat (id);
+CREATE INDEX bloat_half ON bloat (a) WITH (fillfactor = 50);
+INSERT INTO bloat SELECT i, md5(i::text), i % 10, now() FROM generate_series(1, 100000) i;
+DELETE FROM bloat WHERE id % 10 <> 0;
+VACUUM ANALYZE bloat;
+CREATE INDEX bloat_dense ON bloat (a, id, c, (b + 1));
+CREATE INDEX bloat_gin ON bloat USING gin (a gin_trgm_ops);
+SELECT index_name, table_name, finding, regexp_replace(detail, '\d+ [kM]B', 'N', 'g') AS detail, statement
+  FROM advice WHERE finding = 'bloated' ORDER BY index_name;
+CREATE SCHEMA "mea sure";
+CREATE EXTENSION pgstattuple SCHEMA "mea sure";
+SELECT index_name, regexp_replace(detail, '\d+ [kM]B', 'N', 'g') AS detail FROM advice WHERE finding = 'bloated' ORDER BY index_name;
+SELECT statement FROM advice WHERE finding = 'bloated' \gexec
+SELECT count(*) FROM advice WHERE finding = 'bloated';
+-- estimates of indexes just built, in per cent of what they take
+SELECT indexrelid::regclass AS index, round(100.0 * dbopt_rebuilt_bytes(indexrelid) / pg_relation_size(indexrelid)) BETWEEN 85 AND 115 AS fits
+  FROM pg_index WHERE indrelid = 'bloat'::regclass AND indexrelid <> 'bloat_gin'::regclass ORDER BY 1;
+SET client_min_messages = warning;
+DROP SCHEMA "mea sure" CASCADE;
+RESET client_min_messages;
+DROP TABLE bloat;
+
 -- The log index of an events table is needed for delivery, and neither unused
 -- nor covered.
 CREATE TABLE adv_events (id bigint PRIMARY KEY, event_type text NOT NULL);

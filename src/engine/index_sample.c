@@ -1,0 +1,228 @@
+/*
+ * index_sample.c
+ *		What the planner and some rows of a table tell about an index that is
+ *		not there yet.
+ *
+ * Run by whoever estimates an index, as the table's owner.  Rows, selectivity
+ * and different keys are what the planner makes of the statistics of ANALYZE;
+ * nothing is executed for them.  Widths, and what the keys of an inverted
+ * index are, come from a sample of the table's pages, because expressions have
+ * no statistics, and tables that were never analyzed have none at all.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/itup.h"
+#include "engine/index_sample.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "nodes/makefuncs.h"
+#include "nodes/plannodes.h"
+#include "portability/instr_time.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/ruleutils.h"
+
+#define SAMPLE_ROWS			3000
+#define SAMPLE_PAGES_MIN	30
+#define SAMPLE_PAGES_MAX	2000
+
+/* Columns of an index, from "first" to before "end", for SELECT. */
+static char *
+column_list(Relation rel, const DbOptIndexShape *shape, int first, int end)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(rel),
+											  RelationGetRelid(rel));
+	ListCell   *expression = list_head(shape->expressions);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (int i = 0; i < end; i++)
+	{
+		const char *column;
+
+		if (shape->attnums[i] != 0)
+			column = quote_identifier(get_attname(RelationGetRelid(rel),
+												  shape->attnums[i], false));
+		else
+		{
+			column = psprintf("(%s)",
+							  deparse_expression(lfirst(expression), context,
+												 false, false));
+			expression = lnext(shape->expressions, expression);
+		}
+		if (i >= first)
+			appendStringInfo(&text, "%s%s", i > first ? ", " : "", column);
+	}
+	return text.data;
+}
+
+/* "schema.table", and a WHERE for the predicate. */
+static char *
+table_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+static char *
+condition(Relation rel, const DbOptIndexShape *shape)
+{
+	List	   *context = deparse_context_for(RelationGetRelationName(rel),
+											  RelationGetRelid(rel));
+
+	if (shape->predicate == NIL)
+		return "";
+	return psprintf(" WHERE %s",
+					deparse_expression((Node *) make_ands_explicit(shape->predicate),
+									   context, false, false));
+}
+
+/* How many rows the planner expects of a query. */
+static double
+planned_rows(const char *query)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+	CachedPlan *cached;
+	double		rows;
+
+	if (plan == NULL || (cached = SPI_plan_get_cached_plan(plan)) == NULL)
+		elog(ERROR, "could not plan \"%s\"", query);
+	rows = linitial_node(PlannedStmt, cached->stmt_list)->planTree->plan_rows;
+	ReleaseCachedPlan(cached, NULL);	/* the plan is not a saved one */
+	SPI_freeplan(plan);
+	return rows;
+}
+
+/*
+ * Different keys: those of the columns multiplied.  Of several columns at once
+ * the planner expects no more than a tenth of the rows, which is too few for
+ * an index, unless there are statistics for them.
+ */
+static double
+count_groups(Relation rel, const DbOptIndexShape *shape, const char *from,
+			 const char *where)
+{
+	double		groups = 1;
+
+	for (int i = 0; i < shape->keys; i++)
+		groups *= planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
+										column_list(rel, shape, i, i + 1)));
+	if (list_length(RelationGetStatExtList(rel)) > 0)
+		groups = Min(groups,
+					 planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
+										   column_list(rel, shape, 0, shape->keys))));
+	return groups;
+}
+
+void
+dbopt_index_count(Relation rel, const DbOptIndexShape *shape,
+				  DbOptIndexCounts *counts)
+{
+	char	   *from = psprintf("FROM ONLY %s", table_name(rel));
+	char	   *where = condition(rel, shape);
+
+	memset(counts, 0, sizeof(*counts));
+	counts->heap_pages = RelationGetNumberOfBlocks(rel);
+	if (counts->heap_pages == 0)
+		return;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	counts->table_rows = planned_rows(psprintf("SELECT %s", from));
+	counts->rows = *where == '\0' ? counts->table_rows :
+		planned_rows(psprintf("SELECT %s%s", from, where));
+	counts->groups = count_groups(rel, shape, from, where);
+	counts->groups = Max(Min(counts->groups, counts->rows), 1);
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+}
+
+/* Per cent of the pages that hold enough rows of the index. */
+static double
+sample_percentage(const DbOptIndexCounts *counts)
+{
+	double		pages = SAMPLE_ROWS / Max(counts->rows, 1) * counts->heap_pages;
+
+	pages = Min(Max(pages, SAMPLE_PAGES_MIN), SAMPLE_PAGES_MAX);
+	return Min(100, 100 * pages / counts->heap_pages);
+}
+
+/* The size of an index tuple, as index_form_tuple() makes it. */
+static double
+tuple_bytes(TupleDesc desc, Datum *values, bool *nulls)
+{
+	Size		header = sizeof(IndexTupleData);
+
+	for (int i = 0; i < desc->natts; i++)
+		if (nulls[i])
+		{
+			header += sizeof(IndexAttributeBitMapData);
+			break;
+		}
+	return MAXALIGN(MAXALIGN(header) + heap_compute_data_size(desc, values, nulls));
+}
+
+/* Copies what SPI has read into the caller's memory. */
+static void
+keep_rows(DbOptIndexSample *sample)
+{
+	int			columns = SPI_tuptable->tupdesc->natts;
+
+	sample->rows = SPI_processed;
+	sample->desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	sample->values = palloc(sample->rows * sizeof(Datum *));
+	sample->nulls = palloc(sample->rows * sizeof(bool *));
+	for (int row = 0; row < sample->rows; row++)
+	{
+		Datum	   *values = palloc(columns * sizeof(Datum));
+		bool	   *nulls = palloc(columns * sizeof(bool));
+
+		heap_deform_tuple(SPI_tuptable->vals[row], sample->desc, values, nulls);
+		sample->tuple_bytes += tuple_bytes(sample->desc, values, nulls);
+		for (int i = 0; i < columns; i++)
+			if (!nulls[i])
+				values[i] = datumCopy(values[i],
+									  TupleDescAttr(sample->desc, i)->attbyval,
+									  TupleDescAttr(sample->desc, i)->attlen);
+		sample->values[row] = values;
+		sample->nulls[row] = nulls;
+	}
+	sample->tuple_bytes /= Max(sample->rows, 1);
+}
+
+DbOptIndexSample *
+dbopt_index_sample(Relation rel, const DbOptIndexShape *shape,
+				   const DbOptIndexCounts *counts)
+{
+	DbOptIndexSample *sample = palloc0(sizeof(DbOptIndexSample));
+	MemoryContext context = CurrentMemoryContext;
+	instr_time	start;
+	instr_time	end;
+	char	   *query;
+
+	if (counts->heap_pages == 0)
+		return sample;
+	query = psprintf("SELECT %s FROM ONLY %s TABLESAMPLE SYSTEM (%.17g) REPEATABLE (0)%s",
+					 column_list(rel, shape, 0, shape->columns), table_name(rel),
+					 sample_percentage(counts), condition(rel, shape));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	INSTR_TIME_SET_CURRENT(start);
+	if (SPI_execute(query, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not sample \"%s\"", RelationGetRelationName(rel));
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	sample->build_ms = INSTR_TIME_GET_MILLISEC(end);
+	(void) MemoryContextSwitchTo(context);
+	keep_rows(sample);
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+	return sample;
+}
