@@ -1265,7 +1265,29 @@ CREATE FUNCTION @extschema@.dbopt_index_advice()
 COMMENT ON FUNCTION @extschema@.dbopt_index_advice() IS
 	'what could be better about the indexes of this database, without those of the system and of extensions. index_name NULL: an index that is missing. finding: invalid, duplicate, covered (by a longer index), unused, bloated, column_order, foreign_key (without an index), sequential_scans. statement: mends it, and is never run by dbopt; look at it first, and run one that says CONCURRENTLY outside a transaction. column_order, and the column of sequential_scans, are found only where pg_stat_statements is installed and the caller may read it';
 
--- They report; the parts are for dbopt_index_advice().
+CREATE FUNCTION @extschema@.dbopt_slow_queries(top integer DEFAULT 20)
+	RETURNS TABLE (queryid bigint, role name, calls bigint, total_ms float8, mean_ms float8, rows bigint,
+		tables regclass[], indexes text[], query text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT s.queryid, s.role, s.calls, s.total_ms, s.mean_ms, s.rows, t.tables,
+		ARRAY(SELECT i.name::text
+			   FROM @extschema@.dbopt_index i, parse_ident(i.table_name) AS n
+			  WHERE EXISTS (SELECT FROM @extschema@.dbopt_named_tables(n[cardinality(n) - 1], n[cardinality(n)]) d
+							 WHERE d = ANY (t.tables))
+			  ORDER BY 1),
+		s.query
+	  FROM (SELECT * FROM @extschema@.dbopt_statements(false) ORDER BY total_ms DESC LIMIT top) s
+	 CROSS JOIN LATERAL (
+		SELECT ARRAY(SELECT DISTINCT d::regclass
+					   FROM @extschema@.dbopt_statement_columns(s.query) u
+					  CROSS JOIN @extschema@.dbopt_named_tables(u.schema_name, u.table_name) d) AS tables) t
+	 ORDER BY s.total_ms DESC
+	$$;
+COMMENT ON FUNCTION @extschema@.dbopt_slow_queries(integer) IS
+	'the statements of this database that took most time in total, by pg_stat_statements; top: how many, NULL: all. Times in ms; rows: returned or changed, of all calls. tables: those that the query names, each of that name where it gives no schema; indexes: what dbopt_index declares for them. Others'' queries as pg_stat_statements shows them: without queryid and text, unless the caller is a member of pg_read_all_stats. Errors: 55000 pg_stat_statements is not installed or not loaded, with a hint how to, 2201W top is negative';
+
+-- They report; the parts are for dbopt_index_advice() and dbopt_slow_queries().
 REVOKE ALL ON FUNCTION
 	@extschema@.dbopt_drop_statement(@extschema@.dbopt_user_index),
 	@extschema@.dbopt_advice_unused(),
@@ -1282,7 +1304,8 @@ REVOKE ALL ON FUNCTION
 	@extschema@.dbopt_rebuilt_bytes(regclass),
 	@extschema@.dbopt_measured_bytes(regclass),
 	@extschema@.dbopt_advice_bloated(),
-	@extschema@.dbopt_index_advice()
+	@extschema@.dbopt_index_advice(),
+	@extschema@.dbopt_slow_queries(integer)
 	FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.dbopt_drop_statement(@extschema@.dbopt_user_index),
@@ -1300,7 +1323,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.dbopt_rebuilt_bytes(regclass),
 	@extschema@.dbopt_measured_bytes(regclass),
 	@extschema@.dbopt_advice_bloated(),
-	@extschema@.dbopt_index_advice()
+	@extschema@.dbopt_index_advice(),
+	@extschema@.dbopt_slow_queries(integer)
 	TO pg_monitor;
 
 --

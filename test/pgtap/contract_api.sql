@@ -27,6 +27,7 @@ INSERT INTO contract VALUES
 	('dbopt_resume()', '', 'void', 'nobody'),
 	('dbopt_delivered_before(integer)', 'source_id integer', 'bigint', 'monitor'),
 	('dbopt_index_advice()', '', 'TABLE(index_name text, table_name regclass, finding text, detail text, statement text)', 'monitor'),
+	('dbopt_slow_queries(integer)', 'top integer DEFAULT 20', 'TABLE(queryid bigint, role name, calls bigint, total_ms double precision, mean_ms double precision, rows bigint, tables regclass[], indexes text[], query text)', 'monitor'),
 	('dbopt_stamp()', '', 'trigger', 'everybody'),
 	('dbopt_truncated()', '', 'trigger', 'everybody');
 

@@ -152,6 +152,25 @@ is( advice('sequential_scans'),
 	'|shop.log|SELECT * FROM public.dbopt_slow_queries()',
 	'and no longer when it has its index');
 
+# The statements that take most time, and what is declared for their tables.
+like(
+	error_of('SELECT * FROM dbopt_slow_queries(-1)'),
+	qr/ERROR:  2201W/, 'a negative number of statements');
+is(sql('SELECT count(*) FROM dbopt_slow_queries(2)'), '2', 'as many as wanted');
+is(sql('SELECT (SELECT count(*) FROM dbopt_slow_queries(NULL)) = (SELECT count(*) FROM dbopt_statements(false))'),
+	't', 'or all');
+is(sql('SELECT bool_and(total_ms <= before) FROM (SELECT total_ms, lag(total_ms) OVER () AS before FROM dbopt_slow_queries()) s'),
+	't', 'the slowest first');
+sql(q{
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('idx_log_kind', 'shop.log', '(kind)');
+	CREATE TABLE shop.nothing_declared (a int);
+	SELECT * FROM shop.nothing_declared WHERE a = 1;
+});
+is(sql(q{SELECT DISTINCT tables, indexes FROM dbopt_slow_queries(NULL) WHERE query LIKE '%shop.log WHERE "Visitor No"%'}),
+	'{shop.log}|{idx_log_kind}', 'with the declared index of its table');
+is(sql(q{SELECT tables, indexes FROM dbopt_slow_queries(NULL) WHERE query LIKE '%nothing_declared WHERE%'}),
+	'{shop.nothing_declared}|{}', 'or none');
+
 # Statements are shown as pg_stat_statements shows them.
 sql(q{
 	CREATE ROLE monitor; GRANT pg_monitor TO monitor;
