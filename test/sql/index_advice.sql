@@ -181,7 +181,7 @@ CREATE TABLE part_keys (a int, b int REFERENCES owner, c int REFERENCES owner) P
 CREATE TABLE part_keys_1 PARTITION OF part_keys FOR VALUES IN (1);
 CREATE INDEX ON part_keys (c);
 SELECT index_name, table_name, statement FROM advice WHERE finding = 'foreign_key' AND table_name::text ~ 'part_keys';
-SELECT statement FROM advice WHERE finding = 'foreign_key' \gexec
+SELECT statement FROM advice WHERE finding = 'foreign_key' ORDER BY statement COLLATE "C" \gexec
 SELECT count(*) FROM advice WHERE finding = 'foreign_key';
 -- an index that a foreign key needs is neither unused nor covered by one that is
 SELECT index_name, finding FROM advice WHERE table_name = 'part_keys'::regclass;

@@ -225,6 +225,8 @@ sub kill_postmaster
 	$node->kill9;
 	foreach my $try (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
+		# A start that fails takes the pid in the old lock file for its own.
+		$node->{_pid} = undef;
 		return if $node->start(fail_ok => 1);
 	}
 	die 'the server does not start';
