@@ -267,7 +267,7 @@ report_job(const DbOptJob *job)
 				 NameStr(job->index));
 	else
 		snprintf(activity, sizeof(activity), "%s, handler %d",
-			 activities[job->kind], job->handler_id);
+				 activities[job->kind], job->handler_id);
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
 
