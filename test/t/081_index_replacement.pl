@@ -1,0 +1,129 @@
+# Indexes that are there but not as declared: different, invalid, half built,
+# left over by REINDEX, or missing on some partitions.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('replacement');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq{
+shared_preload_libraries = 'dbopt'
+dbopt.index_inline_pages = 0
+max_worker_processes = 16
+autovacuum = off
+});
+$node->start;
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE TABLE things (id int PRIMARY KEY, name text, kind int UNIQUE);
+	INSERT INTO things SELECT i, 'thing ' || i, i FROM generate_series(1, 20000) i;
+	CREATE INDEX things_name ON things (lower(name));
+	CREATE INDEX things_kind ON things (kind);
+	INSERT INTO dbopt_index VALUES ('things_name', 'things', '(name)'), ('things_kind', 'things', '(kind)'),
+		('things_kind_key', 'things', '(name, kind)');
+});
+
+sub status
+{
+	my ($name) = @_;
+	return $node->safe_psql('postgres', "SELECT status FROM dbopt_index_status() WHERE name = '$name'");
+}
+
+sub indexes
+{
+	my ($table) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT string_agg(indexname, ' ' ORDER BY indexname COLLATE \"C\") FROM pg_indexes WHERE tablename = '$table'");
+}
+
+# A different index stays in use until the new one is there.
+my $blocker = $node->background_psql('postgres');
+$blocker->query_safe('BEGIN; LOCK TABLE things IN ROW EXCLUSIVE MODE');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('things')});
+ok( $node->poll_query_until(
+		'postgres', q{SELECT reason ~ '^it waits for process' FROM dbopt_index_status() WHERE name = 'things_name'}),
+	'the replacement waits for a writer');
+like($node->safe_psql('postgres', q{SET enable_seqscan = off; EXPLAIN SELECT * FROM things WHERE lower(name) = 'a'}),
+	qr/things_name/, 'while queries still use the old index');
+$blocker->query_safe('COMMIT');
+$blocker->quit;
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('things', true)});
+is(status('things_name'), 'valid', 'then the new one has its name');
+is(status('things_kind_key'), 'failed', 'the index of a constraint is not replaced');
+like($node->safe_psql('postgres', q{SELECT last_error FROM dbopt_index_status() WHERE name = 'things_kind_key'}),
+	qr/belongs to a constraint/, 'and the status says why');
+is(indexes('things'), 'things_kind things_kind_key things_name things_pkey', 'nothing else is left');
+
+# Invalid ones, whoever left them, and what REINDEX CONCURRENTLY leaves.
+$node->safe_psql(
+	'postgres', q{
+	DELETE FROM dbopt_index WHERE name = 'things_kind_key';
+	CREATE INDEX things_name_ccnew ON things (name);
+	CREATE INDEX things_name_ccold1 ON things (name);
+	CREATE INDEX things_name_ccnew_mine ON things (name);
+	UPDATE pg_index SET indisvalid = false
+	 WHERE indrelid = 'things'::regclass AND indexrelid::regclass::text ~ '^things_(name_cc|kind$)';
+});
+is(status('things_kind'), 'invalid', 'an invalid index is seen');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('things', true)});
+is(status('things_kind'), 'valid', 'and built anew');
+is(indexes('things'), 'things_kind things_kind_key things_name things_name_ccnew_mine things_pkey',
+	'leftovers of declared indexes are cleared, others stay');
+$node->safe_psql('postgres', 'CALL dbopt_drop_indexes()');
+is(indexes('things'), 'things_kind_key things_name_ccnew_mine things_pkey', 'what was built here is dropped');
+
+# Partitions in two levels; one of them has the index already.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE parts (id int, at date, kind text) PARTITION BY RANGE (at);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') PARTITION BY LIST (kind);
+	CREATE TABLE parts_2a PARTITION OF parts_2 FOR VALUES IN ('a');
+	CREATE TABLE parts_2b PARTITION OF parts_2 DEFAULT;
+	INSERT INTO parts SELECT i, date '2024-01-01' + i % 700, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END
+		FROM generate_series(1, 20000) i;
+	CREATE INDEX mine ON parts_2a (at, kind);
+	CREATE ROLE parts_owner;
+	ALTER TABLE parts OWNER TO parts_owner;
+	ALTER TABLE parts_1 OWNER TO parts_owner;
+	ALTER TABLE parts_2 OWNER TO parts_owner;
+	ALTER TABLE parts_2a OWNER TO parts_owner;
+	ALTER TABLE parts_2b OWNER TO parts_owner;
+	INSERT INTO dbopt_index VALUES ('parts_at', 'parts', '(at, kind)');
+});
+
+# A writer that does not end: the whole gets its index later.
+my $writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; LOCK TABLE parts_1 IN ROW EXCLUSIVE MODE});
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('parts')});
+ok( $node->poll_query_until(
+		'postgres', q{SELECT reason ~ '^it waits for process' FROM dbopt_index_status() WHERE name = 'parts_at'}),
+	'the build waits for a writer of a partition');
+$node->safe_psql('postgres', q{INSERT INTO parts VALUES (0, '2024-02-02', 'a')});
+pass('for which other writers do not wait');
+$writer->query_safe('COMMIT');
+$writer->quit;
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('parts', true)});
+is(status('parts_at'), 'valid', 'the partitioned index is there');
+is( $node->safe_psql('postgres', q{SELECT string_agg(relid::text, ' ' ORDER BY relid::text COLLATE "C")
+		FROM pg_partition_tree('parts_at')}),
+	'mine parts_1_parts_at parts_2_at_kind_idx parts_2b_parts_at parts_at',
+	'with one for each partition, and that which was there');
+
+# It is replaced with all of its parts.
+$node->safe_psql('postgres', q{UPDATE dbopt_index SET definition = '(kind, at)' WHERE name = 'parts_at';
+	CALL dbopt_ensure_indexes('parts', true)});
+is(status('parts_at'), 'valid', 'a different partitioned index is replaced');
+is( $node->safe_psql('postgres', q{SELECT count(*), bool_and(indisvalid) FROM pg_index
+		WHERE indrelid::regclass::text ~ '^parts'}),
+	'5|t', 'all of it');
+$node->safe_psql('postgres', 'CALL dbopt_drop_indexes()');
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^parts'}),
+	0, 'and dropped');
+$node->stop;
+done_testing();
