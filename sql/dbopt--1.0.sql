@@ -30,8 +30,11 @@ CREATE TABLE @extschema@.dbopt_source (
 	mark_processed boolean NOT NULL,
 	state text NOT NULL DEFAULT 'ready' CHECK (state IN ('building', 'ready', 'broken')),
 	reason text,
-	attached_at timestamptz NOT NULL DEFAULT now()
+	attached_at timestamptz NOT NULL DEFAULT now(),
+	build_failure text
 );
+COMMENT ON COLUMN @extschema@.dbopt_source.build_failure IS
+	'why the log index could not be built when that was last tried; NULL: it was not tried, or is there';
 COMMENT ON TABLE @extschema@.dbopt_source IS
 	'attached event tables; the OID is the identity in this database, the names find the table again after a restore';
 

@@ -10,11 +10,16 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "compat.h"
@@ -40,15 +45,21 @@ static ProcessUtility_hook_type previous_utility_hook = NULL;
 /* ---- objects that come and go -------------------------------------------- */
 
 /*
- * Could this relation be an events table?
+ * Could this relation be an events table, or an index of one?
  */
 static bool
-is_lasting_table(Oid relid)
+is_lasting(Oid relid)
 {
-	char		kind = get_rel_relkind(relid);
-
-	return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
-		get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_INDEX:
+		case RELKIND_PARTITIONED_INDEX:
+			return get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+		default:
+			return false;
+	}
 }
 
 /*
@@ -56,7 +67,7 @@ is_lasting_table(Oid relid)
  * note.
  */
 static void
-note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId)
+note_object(ObjectAccessType access, Oid classId, Oid objectId)
 {
 	switch (classId)
 	{
@@ -68,13 +79,22 @@ note_object(ObjectAccessType access, Oid classId, Oid objectId, int subId)
 			dbopt_news_note_database(objectId);
 			break;
 		case ProcedureRelationId:
+		case NamespaceRelationId:
 			if (access != OAT_POST_CREATE)
 				dbopt_news_note_objects();
 			break;
 		case RelationRelationId:
-			if (access != OAT_POST_CREATE && subId == 0 &&
-				is_lasting_table(objectId))
+			if (access != OAT_POST_CREATE && is_lasting(objectId))
 				dbopt_news_note_objects();
+			break;
+		case TriggerRelationId:
+			dbopt_news_note_objects();
+			break;
+		case AuthIdRelationId:
+			dbopt_news_note_roles();
+			break;
+		case DbRoleSettingRelationId:
+			dbopt_news_note_settings();
 			break;
 		default:
 			break;
@@ -90,7 +110,46 @@ dbopt_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 
 	if (access == OAT_POST_CREATE || access == OAT_POST_ALTER ||
 		access == OAT_DROP)
-		note_object(access, classId, objectId, subId);
+		note_object(access, classId, objectId);
+}
+
+static bool
+is_lasting_name(const RangeVar *name)
+{
+	Oid			relid = name == NULL ? InvalidOid :
+	RangeVarGetRelid(name, NoLock, true);
+
+	return OidIsValid(relid) && is_lasting(relid);
+}
+
+/*
+ * What no object access hook tells in time: an index that is built
+ * concurrently is valid only at the end, and partitions come and go.
+ */
+static void
+after_ddl(Node *statement)
+{
+	bool		affected = false;
+
+	switch (nodeTag(statement))
+	{
+		case T_IndexStmt:
+			affected = is_lasting_name(((IndexStmt *) statement)->relation);
+			break;
+		case T_ReindexStmt:
+			affected = true;
+			break;
+		case T_AlterTableStmt:
+			affected = is_lasting_name(((AlterTableStmt *) statement)->relation);
+			break;
+		case T_CreateStmt:
+			affected = ((CreateStmt *) statement)->partbound != NULL;
+			break;
+		default:
+			break;
+	}
+	if (affected)
+		dbopt_news_note_objects();
 }
 
 /* ---- commands that need a database without connections ------------------- */
@@ -238,6 +297,7 @@ dbopt_utility(PlannedStmt *pstmt, const char *queryString,
 								params, queryEnv, dest, qc);
 
 	after_prepared(statement);
+	after_ddl(statement);
 }
 
 /* ---- loading ------------------------------------------------------------- */

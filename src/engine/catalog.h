@@ -54,7 +54,8 @@ enum
 	Anum_source_state,
 	Anum_source_reason,
 	Anum_source_attached_at,
-	Natts_source = 9
+	Anum_source_build_failure,
+	Natts_source = 10
 };
 
 enum

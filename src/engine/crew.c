@@ -212,6 +212,8 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 	member->state = DBOPT_SESSION_IDLE;
 	member->since = now;
 	member->yield = false;
+	if (member->outdated)
+		dbopt_crew_retire(member, now);
 	return true;
 }
 

@@ -21,6 +21,7 @@ typedef struct DbOptMember
 	DbOptJob	job;			/* while BUSY */
 	int			priority;		/* of its handler, while BUSY */
 	bool		yield;			/* has been asked to give way */
+	bool		outdated;		/* to leave when it has no job */
 } DbOptMember;
 
 /* A role that sessions are started for. */
@@ -70,6 +71,7 @@ extern bool dbopt_crew_assign(DbOptMember *member, const DbOptJob *job,
 							  int priority, TimestampTz now);
 extern void dbopt_crew_retire(DbOptMember *member, TimestampTz now);
 extern void dbopt_crew_ask_to_yield(DbOptMember *member);
+extern void dbopt_crew_outdate(TimestampTz now);
 extern TimestampTz dbopt_crew_end_overdue(int create_timeout,
 										  TimestampTz now);
 

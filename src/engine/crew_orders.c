@@ -94,6 +94,25 @@ dbopt_crew_ask_to_yield(DbOptMember *member)
 }
 
 /*
+ * Has every session that is there make way for another: they have begun with
+ * settings that are not what they were.
+ */
+void
+dbopt_crew_outdate(TimestampTz now)
+{
+	for (int i = 0; i < dbopt_crew_size(); i++)
+	{
+		DbOptMember *member = dbopt_crew_member(i);
+
+		member->outdated = true;
+		if (member->state == DBOPT_SESSION_IDLE)
+			dbopt_crew_retire(member, now);
+		else if (member->state == DBOPT_SESSION_BUSY)
+			dbopt_crew_ask_to_yield(member);
+	}
+}
+
+/*
  * Ends sessions that take too long to connect.  Returns when to look again.
  */
 TimestampTz

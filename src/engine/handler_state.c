@@ -29,6 +29,8 @@ typedef struct HandlerRow
 	char	   *function_schema;
 	char	   *function_name;
 	char	   *role_name;
+	char	   *state;
+	char	   *reason;			/* NULL: none */
 } HandlerRow;
 
 char *
@@ -44,7 +46,7 @@ static List *
 load_handlers(void)
 {
 	uint64		rows = dbopt_owner_execute(dbopt_sql("SELECT handler_id, function_oid, role_oid,"
-													 " function_schema, function_name, role_name"
+													 " function_schema, function_name, role_name, state, reason"
 													 " FROM @extschema@.dbopt_handler"
 													 " ORDER BY handler_id"),
 										   NULL);
@@ -61,68 +63,97 @@ load_handlers(void)
 		handler->function_schema = dbopt_owner_text(row, 4);
 		handler->function_name = dbopt_owner_text(row, 5);
 		handler->role_name = dbopt_owner_text(row, 6);
+		handler->state = dbopt_owner_text(row, 7);
+		handler->reason = dbopt_owner_text(row, 8);
 		handlers = lappend(handlers, handler);
 	}
 	return handlers;
 }
 
-/* Writes what differs; the reason is given when something is missing. */
+#define STORE_HANDLER(patience) \
+	"UPDATE @extschema@.dbopt_handler" \
+	" SET function_schema = $2, function_name = $3, role_name = $4," \
+	" state = $5, reason = $6" \
+	" WHERE handler_id = (SELECT handler_id FROM @extschema@.dbopt_handler" \
+	" WHERE handler_id = $1 FOR NO KEY UPDATE " patience ")"
+
 static bool
-store_handler(const HandlerRow *new, const char *reason)
+same_text(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return strcmp(a, b) == 0;
+}
+
+static bool
+same_row(const HandlerRow *a, const HandlerRow *b)
+{
+	return same_text(a->state, b->state) && same_text(a->reason, b->reason) &&
+		same_text(a->function_schema, b->function_schema) &&
+		same_text(a->function_name, b->function_name) &&
+		same_text(a->role_name, b->role_name);
+}
+
+/* Writes the row, unless somebody else is about to change it. */
+static void
+store_handler(const HandlerRow *handler, DbOptLook *look)
 {
 	DbOptOwnerArgs args = {0};
 
-	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(new->handler_id));
-	dbopt_owner_bind_text(&args, new->function_schema);
-	dbopt_owner_bind_text(&args, new->function_name);
-	dbopt_owner_bind_text(&args, new->role_name);
-	dbopt_owner_bind_text(&args, reason);
-	return dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_handler"
-										 " SET function_schema = $2, function_name = $3, role_name = $4,"
-										 " state = CASE WHEN $5 IS NULL THEN state ELSE 'broken' END,"
-										 " reason = coalesce($5, reason)"
-										 " WHERE handler_id = $1"
-										 " AND ((function_schema, function_name, role_name)"
-										 " <> ($2, $3, $4)"
-										 " OR (reason, state) IS DISTINCT FROM"
-										 " (coalesce($5, reason), CASE WHEN $5 IS NULL THEN state ELSE 'broken' END))"),
-							   &args) > 0;
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(handler->handler_id));
+	dbopt_owner_bind_text(&args, handler->function_schema);
+	dbopt_owner_bind_text(&args, handler->function_name);
+	dbopt_owner_bind_text(&args, handler->role_name);
+	dbopt_owner_bind_text(&args, handler->state);
+	dbopt_owner_bind_text(&args, handler->reason);
+	if (dbopt_owner_execute(dbopt_sql(look->waits ?
+									  STORE_HANDLER("") :
+									  STORE_HANDLER("SKIP LOCKED")),
+							&args) > 0)
+		look->changed = true;
+	else
+		look->incomplete = true;
 }
 
-static bool
-refresh_handler(HandlerRow *handler)
+static void
+set_missing(HandlerRow *handler, char *reason)
 {
-	char	   *reason = NULL;
-	char	   *role = GetUserNameFromId(handler->role, true);
+	handler->state = "broken";
+	handler->reason = reason;
+}
 
-	if (get_func_name(handler->function) == NULL)
-		reason = psprintf("the function %s.%s is missing: register the handler with replace => true",
-						  quote_identifier(handler->function_schema),
-						  handler->function_name);
+static void
+refresh_handler(const HandlerRow *old, DbOptLook *look)
+{
+	HandlerRow	new = *old;
+	char	   *role = GetUserNameFromId(old->role, true);
+
+	if (get_func_name(old->function) == NULL)
+		set_missing(&new,
+					psprintf("the function %s.%s is missing: register the handler with replace => true",
+							 quote_identifier(old->function_schema),
+							 old->function_name));
 	else
 	{
-		handler->function_schema =
-			get_namespace_name(get_func_namespace(handler->function));
-		handler->function_name = dbopt_function_signature(handler->function);
+		new.function_schema =
+			get_namespace_name(get_func_namespace(old->function));
+		new.function_name = dbopt_function_signature(old->function);
 	}
 	if (role == NULL)
-		reason = psprintf("the role \"%s\" is missing: register the handler with replace => true",
-						  handler->role_name);
+		set_missing(&new,
+					psprintf("the role \"%s\" is missing: register the handler with replace => true",
+							 old->role_name));
 	else
-		handler->role_name = role;
-	return store_handler(handler, reason);
+		new.role_name = role;
+	if (!same_row(old, &new))
+		store_handler(&new, look);
 }
 
-bool
-dbopt_handlers_refresh(void)
+void
+dbopt_handlers_refresh(DbOptLook *look)
 {
-	bool		changed = false;
 	ListCell   *cell;
 
 	foreach(cell, load_handlers())
-	{
-		if (refresh_handler(lfirst(cell)))
-			changed = true;
-	}
-	return changed;
+		refresh_handler(lfirst(cell), look);
 }

@@ -129,10 +129,11 @@ typedef struct DbOptRefresh
 {
 	bool		lanes;			/* handlers, cursors, retries */
 	bool		discover;		/* and look for event types without a cursor */
+	bool		objects;		/* what tables and handlers stand on */
 	bool		chunks;			/* of the cursors that may have left some */
 	bool		indexes;		/* that are to be built */
-	bool		incomplete;		/* result: an events table was locked; what
-								 * was to be discovered there is not */
+	bool		incomplete;		/* result: an events table was locked, or a
+								 * row: to be repeated */
 } DbOptRefresh;
 
 /* In a transaction.  False: the extension is not there. */

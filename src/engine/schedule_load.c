@@ -13,6 +13,8 @@
 #include "engine/cursor.h"
 #include "engine/index_schedule.h"
 #include "engine/schedule.h"
+#include "engine/source_state.h"
+#include "engine/watch.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/news.h"
@@ -20,6 +22,7 @@
 
 static uint64 loaded_generation;	/* of the configuration */
 static bool loaded = false;
+static bool states_current = false; /* of sources and handlers */
 
 /* ---- lanes --------------------------------------------------------------- */
 
@@ -250,6 +253,24 @@ discover_cursors(const DbOptConfig *config)
 	return complete;
 }
 
+/*
+ * Sees to it that the states and names of sources and handlers are what they
+ * should be; to be called when the configuration or some object has changed.
+ * What it writes makes news; "config" may be outdated afterwards.  False: not
+ * all could be looked at.
+ */
+static bool
+keep_states(const DbOptConfig *config, bool changed)
+{
+	if (changed || dbopt_watch_disturbed())
+		states_current = false;
+	if (states_current)
+		return true;
+	dbopt_watch_begin(config);
+	states_current = dbopt_source_try_refresh_states();
+	return states_current;
+}
+
 bool
 dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 {
@@ -276,5 +297,7 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		load_chunks(now);
 	if (what->indexes || changed)
 		dbopt_index_schedule_load(now);
+	if (what->objects || changed || !states_current)
+		what->incomplete |= !keep_states(config, changed);
 	return true;
 }

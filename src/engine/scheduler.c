@@ -21,6 +21,7 @@
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
+#include "engine/exec.h"
 #include "engine/index_schedule.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
@@ -193,6 +194,7 @@ apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
 	}
 	if (news->config)
 		what.lanes = what.discover = true;
+	what.objects = news->objects;
 	return what;
 }
 
@@ -202,8 +204,7 @@ refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
 	MemoryContext round_context = CurrentMemoryContext;
 	bool		installed;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	dbopt_exec_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "reading handlers and cursors");
 	MemoryContextSwitchTo(round_context);
@@ -244,13 +245,16 @@ take_news(TimestampTz *now)
 	dbopt_news_take(database, &news);
 	number = pg_atomic_read_u64(&database->news_taken);
 	what = apply_news(&news, number, *now);
+	if (news.settings)
+		dbopt_crew_outdate(*now);
 	if (discover_at <= *now)
 		what.discover = true;
 	what.chunks = dbopt_schedule_checks_due(*now);
 	if (what.lanes)
 		dbopt_probation_doubt();
 	what.indexes = news.config || dbopt_index_schedule_due(*now);
-	if (what.lanes || what.discover || what.chunks || what.indexes)
+	if (what.lanes || what.discover || what.chunks || what.objects ||
+		what.indexes)
 	{
 		refresh(&what, number, *now);
 		*now = GetCurrentTimestamp();

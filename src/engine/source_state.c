@@ -46,6 +46,7 @@ typedef struct SourceRow
 	bool		mark_processed;
 	char	   *state;
 	char	   *reason;			/* NULL: none */
+	char	   *build_failure;	/* of the log index, the last; NULL: none */
 } SourceRow;
 
 static List *
@@ -57,7 +58,7 @@ load_sources(int32 source_id)
 
 	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(source_id));
 	rows = dbopt_owner_execute(dbopt_sql("SELECT source_id, events_oid, events_schema, events_name,"
-										 " key_column, mark_processed, state, reason"
+										 " key_column, mark_processed, state, reason, build_failure"
 										 " FROM @extschema@.dbopt_source"
 										 " WHERE source_id = $1 OR $1 = 0"
 										 " ORDER BY source_id"), &args);
@@ -75,6 +76,7 @@ load_sources(int32 source_id)
 																&isnull));
 		source->state = dbopt_owner_text(row, 7);
 		source->reason = dbopt_owner_text(row, 8);
+		source->build_failure = dbopt_owner_text(row, 9);
 		sources = lappend(sources, source);
 	}
 	return sources;
@@ -189,7 +191,12 @@ building_reason(Relation rel, const SourceRow *source)
 	if (missing == NIL)
 		return NULL;
 	initStringInfo(&reason);
-	appendStringInfoString(&reason, "the log index is to be built: ");
+	if (source->build_failure != NULL)
+		appendStringInfo(&reason,
+						 "the log index could not be built and is tried again (%s): ",
+						 source->build_failure);
+	else
+		appendStringInfoString(&reason, "the log index is to be built: ");
 	foreach(cell, missing)
 	{
 		if (told++ > 0)
@@ -215,29 +222,42 @@ same_text(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 
-/* Writes what differs from the row as it was; true when something did. */
 static bool
-store_source(const SourceRow *old, const SourceRow *new)
+same_row(const SourceRow *a, const SourceRow *b)
+{
+	return same_text(a->state, b->state) && same_text(a->reason, b->reason) &&
+		same_text(a->schema, b->schema) && same_text(a->name, b->name) &&
+		same_text(a->key_column, b->key_column);
+}
+
+/* The message of a failed build is of interest until the index is there. */
+#define STORE_SOURCE(patience) \
+	"UPDATE @extschema@.dbopt_source" \
+	" SET state = $2, reason = $3, events_schema = $4, events_name = $5," \
+	" key_column = $6," \
+	" build_failure = CASE WHEN $2 = 'building' THEN build_failure END" \
+	" WHERE source_id = (SELECT source_id FROM @extschema@.dbopt_source" \
+	" WHERE source_id = $1 FOR NO KEY UPDATE " patience ")"
+
+/* Writes the row, unless somebody else is about to change it. */
+static void
+store_source(const SourceRow *source, DbOptLook *look)
 {
 	DbOptOwnerArgs args = {0};
 
-	if (same_text(old->state, new->state) &&
-		same_text(old->reason, new->reason) &&
-		same_text(old->schema, new->schema) &&
-		same_text(old->name, new->name) &&
-		same_text(old->key_column, new->key_column))
-		return false;
-	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(new->source_id));
-	dbopt_owner_bind_text(&args, new->state);
-	dbopt_owner_bind_text(&args, new->reason);
-	dbopt_owner_bind_text(&args, new->schema);
-	dbopt_owner_bind_text(&args, new->name);
-	dbopt_owner_bind_text(&args, new->key_column);
-	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_source"
-								  " SET state = $2, reason = $3, events_schema = $4,"
-								  " events_name = $5, key_column = $6"
-								  " WHERE source_id = $1"), &args);
-	return true;
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(source->source_id));
+	dbopt_owner_bind_text(&args, source->state);
+	dbopt_owner_bind_text(&args, source->reason);
+	dbopt_owner_bind_text(&args, source->schema);
+	dbopt_owner_bind_text(&args, source->name);
+	dbopt_owner_bind_text(&args, source->key_column);
+	if (dbopt_owner_execute(dbopt_sql(look->waits ?
+									  STORE_SOURCE("") :
+									  STORE_SOURCE("SKIP LOCKED")),
+							&args) > 0)
+		look->changed = true;
+	else
+		look->incomplete = true;
 }
 
 /* A table that is gone, and that nothing refers to, is forgotten. */
@@ -247,10 +267,13 @@ forget_source(const SourceRow *source)
 	DbOptOwnerArgs args = {0};
 
 	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(source->source_id));
-	return dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_source s"
-										 " WHERE s.source_id = $1 AND NOT EXISTS"
+	return dbopt_owner_execute(dbopt_sql("DELETE FROM @extschema@.dbopt_source"
+										 " WHERE source_id ="
+										 " (SELECT source_id FROM @extschema@.dbopt_source s"
+										 " WHERE source_id = $1 AND NOT EXISTS"
 										 " (SELECT FROM @extschema@.dbopt_handler h"
-										 " WHERE h.source_id = s.source_id)"),
+										 " WHERE h.source_id = s.source_id)"
+										 " FOR UPDATE SKIP LOCKED)"),
 							   &args) > 0;
 }
 
@@ -269,65 +292,78 @@ judge_source(Relation rel, SourceRow *source)
 	source->state = source->reason != NULL ? "building" : "ready";
 }
 
-/* True when the row has changed. */
-static bool
-refresh_source(const SourceRow *old)
+static void
+refresh_source(const SourceRow *old, DbOptLook *look)
 {
 	SourceRow	new = *old;
 	Relation	rel;
 
 	if (!ConditionalLockRelationOid(old->relid, AccessShareLock))
-		return false;
+	{
+		look->incomplete = true;
+		return;
+	}
 	rel = try_relation_open(old->relid, NoLock);
-	if (rel == NULL)
+	if (rel != NULL)
+	{
+		judge_source(rel, &new);
+		relation_close(rel, AccessShareLock);
+	}
+	else
 	{
 		UnlockRelationOid(old->relid, AccessShareLock);
 		if (forget_source(old))
-			return true;
+		{
+			look->changed = true;
+			return;
+		}
 		new.state = "broken";
 		new.reason = "the table was dropped: unregister its handlers";
-		return store_source(old, &new);
 	}
-	judge_source(rel, &new);
-	relation_close(rel, AccessShareLock);
-	return store_source(old, &new);
+	if (!same_row(old, &new))
+		store_source(&new, look);
 }
 
-static void
-refresh(int32 source_id)
+/* False: not everything could be looked at. */
+static bool
+refresh(int32 source_id, bool waits)
 {
 	DbOptOwnerScope scope;
+	DbOptLook	look = {.waits = waits};
 	ListCell   *cell;
-	bool		changed = false;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dbopt_owner_begin(&scope);
 	foreach(cell, load_sources(source_id))
-	{
-		if (refresh_source(lfirst(cell)))
-			changed = true;
-	}
-	if (source_id == 0 && dbopt_handlers_refresh())
-		changed = true;
+		refresh_source(lfirst(cell), &look);
+	if (source_id == 0)
+		dbopt_handlers_refresh(&look);
 	dbopt_owner_end(&scope);
 	PopActiveSnapshot();
-	if (changed)
+	if (look.changed)
 	{
 		dbopt_config_changed();
 		dbopt_news_note_config();
 		dbopt_news_note_many();
 	}
+	return !look.incomplete;
 }
 
 void
 dbopt_source_refresh_states(void)
 {
 	if (!dbopt_config_get()->foreign_identity)
-		refresh(0);
+		(void) refresh(0, true);
+}
+
+bool
+dbopt_source_try_refresh_states(void)
+{
+	return dbopt_config_get()->foreign_identity || refresh(0, false);
 }
 
 void
 dbopt_source_refresh(int32 source_id)
 {
-	refresh(source_id);
+	(void) refresh(source_id, true);
 }

@@ -14,6 +14,12 @@
 extern void dbopt_source_refresh_states(void);
 extern void dbopt_source_refresh(int32 source_id);
 
+/*
+ * The same for all, without waiting for a row that somebody is changing.
+ * False: something was left as it is.
+ */
+extern bool dbopt_source_try_refresh_states(void);
+
 /* The largest number of missing indexes whose statements a reason tells. */
 #define DBOPT_REASON_STATEMENTS 8
 

@@ -36,7 +36,9 @@ typedef struct Notes
 	bool		committed;		/* to be published as the commit ends */
 	bool		many;
 	bool		config;
-	bool		objects;		/* a table or function changed */
+	bool		objects;		/* a table, function or schema changed */
+	bool		roles;			/* a role changed: for all databases */
+	bool		settings;		/* of roles or databases: for all databases */
 	int			ntypes;
 	uint64		types[DBOPT_NOTED_TYPES];
 	int			ndatabases;		/* for the launcher */
@@ -60,6 +62,8 @@ forget_notes(void)
 	notes.many = false;
 	notes.config = false;
 	notes.objects = false;
+	notes.roles = false;
+	notes.settings = false;
 	notes.ntypes = 0;
 	notes.ndatabases = 0;
 	notes.last_length = 0;
@@ -79,37 +83,64 @@ add_type(DbOptNews *news, uint64 type)
 		news->many = true;
 }
 
-/*
- * Adds the notes to the database's news.  False if nobody is there to read
- * them.
- */
 static bool
-publish_to_scheduler(void)
+has_local_news(void)
 {
-	DbOptDatabase *database;
-	bool		running = false;
-	int			procno = 0;
-	int			i;
+	return notes.ntypes > 0 || notes.many || notes.config || notes.objects;
+}
 
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	database = dbopt_database_find(MyDatabaseId);
-	if (database != NULL)
+/*
+ * Adds the notes to the database's news.
+ */
+static void
+add_news(DbOptDatabase *database)
+{
+	bool		own = database->dboid == MyDatabaseId;
+
+	SpinLockAcquire(&database->news_mutex);
+	if (own)
 	{
-		running = database->scheduler_pid != 0;
-		procno = database->scheduler_procno;
-
-		SpinLockAcquire(&database->news_mutex);
-		for (i = 0; i < notes.ntypes; i++)
+		for (int i = 0; i < notes.ntypes; i++)
 			add_type(&database->news, notes.types[i]);
 		database->news.many |= notes.many;
-		database->news.config |= notes.config | notes.objects;
-		SpinLockRelease(&database->news_mutex);
+		database->news.config |= notes.config;
+		database->news.objects |= notes.objects;
+	}
+	database->news.objects |= notes.roles;
+	database->news.settings |= notes.settings;
+	SpinLockRelease(&database->news_mutex);
+}
+
+/*
+ * Tells the schedulers that the notes concern.  False: this database has no
+ * slot, so that nobody is there to read what is for it.
+ */
+static bool
+publish_to_schedulers(void)
+{
+	bool		everywhere = notes.roles || notes.settings;
+	bool		known = false;
+	int			procnos[DBOPT_MAX_DATABASES];
+	int			count = 0;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < DBOPT_MAX_DATABASES; i++)
+	{
+		DbOptDatabase *database = dbopt_database_slot(i);
+		bool		own = database->dboid == MyDatabaseId;
+
+		if (!OidIsValid(database->dboid) || !(own || everywhere))
+			continue;
+		known |= own;
+		add_news(database);
+		if (database->scheduler_pid != 0)
+			procnos[count++] = database->scheduler_procno;
 	}
 	LWLockRelease(dbopt_shared->lock);
 
-	if (running)
-		dbopt_process_wake(procno);
-	return database != NULL;
+	for (int i = 0; i < count; i++)
+		dbopt_process_wake(procnos[i]);
+	return known;
 }
 
 static void
@@ -117,9 +148,9 @@ publish_notes(void)
 {
 	int			i;
 
-	if (notes.ntypes > 0 || notes.many || notes.config || notes.objects)
+	if (has_local_news() || notes.roles || notes.settings)
 	{
-		bool		known = publish_to_scheduler();
+		bool		known = publish_to_schedulers();
 
 		if (!known && (notes.ntypes > 0 || notes.many))
 			dbopt_launcher_news_put(MyDatabaseId);
@@ -142,7 +173,10 @@ store_notes(void)
 	prepared.ntypes = notes.ntypes;
 	memcpy(prepared.types, notes.types, notes.ntypes * sizeof(uint64));
 	prepared.many = notes.many;
-	prepared.config = notes.config || notes.objects;
+	prepared.config = notes.config;
+	prepared.objects = notes.objects;
+	prepared.roles = notes.roles;
+	prepared.settings = notes.settings;
 	prepared.launcher = notes.ndatabases > 0;
 	dbopt_prepared_put(&prepared);
 }
@@ -265,14 +299,35 @@ dbopt_news_note_config(void)
 }
 
 /*
- * This transaction changes or drops tables or functions that may be in use.
- * Where no scheduler is, nobody wants to know.
+ * This transaction changes or drops tables, functions or schemas that may be
+ * in use.  Where no scheduler is, nobody wants to know.
  */
 void
 dbopt_news_note_objects(void)
 {
 	if (begin_note())
 		notes.objects = true;
+}
+
+/*
+ * This transaction changes or drops roles, which all databases share.
+ */
+void
+dbopt_news_note_roles(void)
+{
+	if (begin_note())
+		notes.roles = true;
+}
+
+/*
+ * This transaction changes the settings that sessions of a role, or of a
+ * database, begin with.
+ */
+void
+dbopt_news_note_settings(void)
+{
+	if (begin_note())
+		notes.settings = true;
 }
 
 /*
@@ -328,6 +383,9 @@ dbopt_news_publish_prepared(const char *gid)
 		memcpy(notes.types, prepared.types, prepared.ntypes * sizeof(uint64));
 		notes.many = prepared.many;
 		notes.config = prepared.config;
+		notes.objects = prepared.objects;
+		notes.roles = prepared.roles;
+		notes.settings = prepared.settings;
 		if (prepared.launcher)
 			notes.databases[notes.ndatabases++] = MyDatabaseId;
 		publish_notes();
@@ -336,7 +394,10 @@ dbopt_news_publish_prepared(const char *gid)
 	{
 		notes.many = true;
 		notes.config = true;
-		(void) publish_to_scheduler();
+		notes.objects = true;
+		notes.roles = true;
+		notes.settings = true;
+		(void) publish_to_schedulers();
 		forget_notes();
 	}
 }
@@ -351,54 +412,4 @@ dbopt_news_forget_prepared(const char *gid)
 
 	if (dbopt_shared != NULL)
 		(void) dbopt_prepared_take(dbopt_prepared_hash(gid), &prepared);
-}
-
-/*
- * The scheduler takes what there is.  False: nothing.  Moves news_taken after
- * that: a session that reads the new value, and then takes a snapshot, sees
- * all that these news are about.
- */
-bool
-dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
-{
-	DbOptNews  *source = &database->news;
-
-	SpinLockAcquire(&database->news_mutex);
-	news->count = source->count;
-	news->many = source->many;
-	news->config = source->config;
-	memcpy(news->types, source->types, source->count * sizeof(uint64));
-	source->count = 0;
-	source->many = false;
-	source->config = false;
-	SpinLockRelease(&database->news_mutex);
-
-	if (news->count == 0 && !news->many && !news->config)
-		return false;
-	pg_atomic_fetch_add_u64(&database->news_taken, 1);
-	return true;
-}
-
-/*
- * Wakes the database's scheduler, if one is running.
- */
-void
-dbopt_scheduler_wake(Oid dboid)
-{
-	DbOptDatabase *database;
-	bool		running = false;
-	int			procno = 0;
-
-	if (dbopt_shared == NULL)
-		return;
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	database = dbopt_database_find(dboid);
-	if (database != NULL && database->scheduler_pid != 0)
-	{
-		running = true;
-		procno = database->scheduler_procno;
-	}
-	LWLockRelease(dbopt_shared->lock);
-	if (running)
-		dbopt_process_wake(procno);
 }

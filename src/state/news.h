@@ -19,6 +19,8 @@ extern void dbopt_news_note_config(void);
 extern void dbopt_news_note_launcher(void);
 extern void dbopt_news_note_database(Oid dboid);
 extern void dbopt_news_note_objects(void);
+extern void dbopt_news_note_roles(void);
+extern void dbopt_news_note_settings(void);
 extern void dbopt_news_note_prepare(const char *gid);
 extern void dbopt_news_publish_prepared(const char *gid);
 extern void dbopt_news_forget_prepared(const char *gid);

@@ -46,6 +46,8 @@ typedef struct DbOptNews
 	bool		many;			/* more than fits: discover everything */
 	bool		config;			/* handlers, sources, policies or pause
 								 * changed */
+	bool		objects;		/* tables, functions, schemas or roles changed */
+	bool		settings;		/* of a role, or of the database */
 } DbOptNews;
 
 typedef enum DbOptSchedulerState
@@ -282,6 +284,9 @@ typedef struct DbOptPrepared
 	uint64		types[DBOPT_NOTED_TYPES];
 	bool		many;
 	bool		config;
+	bool		objects;
+	bool		roles;			/* these two concern every database */
+	bool		settings;
 	bool		launcher;		/* it may bring or take the extension */
 } DbOptPrepared;
 

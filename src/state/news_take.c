@@ -1,0 +1,66 @@
+/*
+ * news_take.c
+ *		The scheduler's side of the news: taking them, and being woken.
+ *
+ * Taking takes the database's news mutex; waking takes dbopt_shared->lock
+ * (shared).  Neither can fail.
+ */
+#include "postgres.h"
+
+#include "state/news.h"
+#include "storage/spin.h"
+
+/*
+ * The scheduler takes what there is.  False: nothing.  Moves news_taken after
+ * that: a session that reads the new value, and then takes a snapshot, sees
+ * all that these news are about.
+ */
+bool
+dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
+{
+	DbOptNews  *source = &database->news;
+
+	SpinLockAcquire(&database->news_mutex);
+	news->count = source->count;
+	news->many = source->many;
+	news->config = source->config;
+	news->objects = source->objects;
+	news->settings = source->settings;
+	memcpy(news->types, source->types, source->count * sizeof(uint64));
+	source->count = 0;
+	source->many = false;
+	source->config = false;
+	source->objects = false;
+	source->settings = false;
+	SpinLockRelease(&database->news_mutex);
+
+	if (news->count == 0 && !news->many && !news->config && !news->objects &&
+		!news->settings)
+		return false;
+	pg_atomic_fetch_add_u64(&database->news_taken, 1);
+	return true;
+}
+
+/*
+ * Wakes the database's scheduler, if one is running.
+ */
+void
+dbopt_scheduler_wake(Oid dboid)
+{
+	DbOptDatabase *database;
+	bool		running = false;
+	int			procno = 0;
+
+	if (dbopt_shared == NULL)
+		return;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(dboid);
+	if (database != NULL && database->scheduler_pid != 0)
+	{
+		running = true;
+		procno = database->scheduler_procno;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	if (running)
+		dbopt_process_wake(procno);
+}
