@@ -61,6 +61,10 @@
 	object_ownercheck(RelationRelationId, (relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \
 	object_ownercheck(DatabaseRelationId, (dboid), (roleid))
+#define dbopt_owns_extension(extension, roleid) \
+	object_ownercheck(ExtensionRelationId, (extension), (roleid))
+#define dbopt_owns_namespace(namespace, roleid) \
+	object_ownercheck(NamespaceRelationId, (namespace), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \
 	object_aclcheck(ProcedureRelationId, (fnoid), (roleid), ACL_EXECUTE)
 #else
@@ -72,6 +76,10 @@
 	pg_class_ownercheck((relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \
 	pg_database_ownercheck((dboid), (roleid))
+#define dbopt_owns_extension(extension, roleid) \
+	pg_extension_ownercheck((extension), (roleid))
+#define dbopt_owns_namespace(namespace, roleid) \
+	pg_namespace_ownercheck((namespace), (roleid))
 #define dbopt_function_aclcheck(fnoid, roleid) \
 	pg_proc_aclcheck((fnoid), (roleid), ACL_EXECUTE)
 #endif

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/uninstall.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
@@ -286,7 +287,10 @@ dbopt_utility(PlannedStmt *pstmt, const char *queryString,
 	Node	   *statement = pstmt->utilityStmt;
 
 	if (!IsBinaryUpgrade)
+	{
 		make_way(statement, context == PROCESS_UTILITY_TOPLEVEL);
+		dbopt_uninstall_prepare(statement);
+	}
 	before_prepare(statement);
 
 	if (previous_utility_hook)

@@ -3,7 +3,7 @@
  *		Leases on the absence of dbopt's workers from a database.
  *
  * Run by a backend before DROP DATABASE and the like, which count the other
- * connections before any hook is called.  The lease lives in shared memory,
+ * connections before any hook is called, and before DROP EXTENSION.  The lease lives in shared memory,
  * under dbopt_shared->lock, and is released by this backend's transaction
  * callback, whether the command succeeds or fails; the time limit is for what
  * no callback sees.  A lease that is over too early does no harm: the command

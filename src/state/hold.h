@@ -10,8 +10,8 @@
 
 /*
  * Ends the database's scheduler and sessions, waits until they are gone
- * (dbopt.shutdown_timeout at most), and keeps new ones away until this transaction ends or 30
- * seconds are over.  The caller has checked the user's rights.
+ * (dbopt.shutdown_timeout at most), and keeps new ones away until this
+ * transaction ends or 30 seconds are over.  The caller has checked the user's rights.
  */
 extern void dbopt_hold_database(Oid dboid);
 

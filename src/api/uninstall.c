@@ -1,0 +1,138 @@
+/*
+ * uninstall.c
+ *		Making way for a command that drops the extension.
+ *
+ * Run by the backend of whoever drops it, before the command.  That locks the
+ * extension's tables first and then, for their triggers, the events tables;
+ * writers and workers go the other way.  So the workers end, and the events
+ * tables are locked first, in the order of their OIDs: whoever has one of them
+ * then waits for nothing that the command has.
+ */
+#include "postgres.h"
+
+#include "api/uninstall.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "engine/catalog.h"
+#include "engine/config.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "state/hold.h"
+#include "state/pool.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+
+/* Is our name among those of a DROP EXTENSION or DROP SCHEMA? */
+static bool
+is_named(const DropStmt *statement, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->objects)
+	{
+		Node	   *object = lfirst(cell);
+
+		if (IsA(object, String) && strcmp(strVal(object), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+drops_by_name(const DropStmt *statement, Oid extension)
+{
+	Oid			schema = dbopt_schema_oid();
+
+	switch (statement->removeType)
+	{
+		case OBJECT_EXTENSION:
+			return is_named(statement, "dbopt") &&
+				dbopt_owns_extension(extension, GetUserId());
+		case OBJECT_SCHEMA:
+			return statement->behavior == DROP_CASCADE &&
+				is_named(statement, get_namespace_name(schema)) &&
+				dbopt_owns_namespace(schema, GetUserId());
+		default:
+			return false;
+	}
+}
+
+static bool
+drops_by_owner(const DropOwnedStmt *statement, Oid extension)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->roles)
+	{
+		Oid			role = get_rolespec_oid(lfirst_node(RoleSpec, cell), true);
+
+		if (OidIsValid(role) && has_privs_of_role(GetUserId(), role) &&
+			(dbopt_owns_extension(extension, role) ||
+			 dbopt_owns_namespace(dbopt_schema_oid(), role)))
+			return true;
+	}
+	return false;
+}
+
+static bool
+drops_extension(Node *statement)
+{
+	Oid			extension;
+
+	if (!IsA(statement, DropStmt) && !IsA(statement, DropOwnedStmt))
+		return false;
+	extension = get_extension_oid("dbopt", true);
+	if (!OidIsValid(extension))
+		return false;
+	return IsA(statement, DropStmt) ?
+		drops_by_name((DropStmt *) statement, extension) :
+		drops_by_owner((DropOwnedStmt *) statement, extension);
+}
+
+static bool
+is_cascading(Node *statement)
+{
+	return (IsA(statement, DropStmt) ?
+			((DropStmt *) statement)->behavior :
+			((DropOwnedStmt *) statement)->behavior) == DROP_CASCADE;
+}
+
+static void
+lock_events_tables(void)
+{
+	List	   *tables = NIL;
+	ListCell   *cell;
+
+	foreach(cell, dbopt_config_get()->sources)
+		tables = lappend_oid(tables, ((DbOptSource *) lfirst(cell))->relid);
+	list_sort(tables, list_oid_cmp);
+	foreach(cell, tables)
+	{
+		Oid			relid = lfirst_oid(cell);
+
+		LockRelationOid(relid, AccessExclusiveLock);
+		if (get_rel_name(relid) == NULL)
+			UnlockRelationOid(relid, AccessExclusiveLock);
+		else
+			(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
+	}
+}
+
+/*
+ * A handler that drops the extension is a worker itself, and has to do without
+ * the rest.
+ */
+void
+dbopt_uninstall_prepare(Node *statement)
+{
+	if (dbopt_my_session != NULL || !drops_extension(statement))
+		return;
+	dbopt_hold_database(MyDatabaseId);
+	if (is_cascading(statement))
+		lock_events_tables();
+}

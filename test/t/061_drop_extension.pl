@@ -1,0 +1,111 @@
+# The extension can be dropped at any time, under load as well: nobody
+# deadlocks, and inserts go on.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('drop');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq(
+shared_preload_libraries = 'dbopt'
+deadlock_timeout = '20ms'
+fsync = off
+));
+$node->start;
+$node->safe_psql(
+	'postgres', q{
+	CREATE EXTENSION pg_trgm;
+	CREATE ROLE stranger LOGIN;
+	CREATE TABLE log (id bigserial PRIMARY KEY, event_type text NOT NULL);
+	CREATE FUNCTION handle(log) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+	CREATE SCHEMA home;
+	CREATE TABLE control (go_on boolean);
+	INSERT INTO control VALUES (true);
+	CREATE PROCEDURE write() LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE (SELECT go_on FROM control) LOOP
+			INSERT INTO log (event_type) SELECT 'T' || (random() * 50)::int
+				FROM generate_series(1, 20);
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+# Sessions of a client that write until they are told to stop.  A new one has
+# to look up where the positions begin, under the lock of its first insert.
+sub start_writers
+{
+	my @writers;
+
+	$node->safe_psql('postgres', 'UPDATE control SET go_on = true');
+	for (1 .. 2)
+	{
+		my ($in, $out) = ('', '');
+		push @writers,
+		  IPC::Run::start(
+			[ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'CALL write()' ],
+			\$in, '>&', \$out);
+	}
+	return @writers;
+}
+
+my $dropped = 0;
+my @commands = (
+	'DROP EXTENSION dbopt CASCADE',
+	'DROP SCHEMA home CASCADE; CREATE SCHEMA home',
+	'BEGIN; DROP EXTENSION dbopt CASCADE; ROLLBACK; DROP EXTENSION dbopt CASCADE',
+	'DROP EXTENSION dbopt CASCADE');
+foreach my $round (0 .. 7)
+{
+	my @writers = start_writers();
+	my $command = $commands[ $round % @commands ];
+
+	$node->safe_psql(
+		'postgres', q{
+		SET search_path = home, public;
+		CREATE EXTENSION dbopt SCHEMA home;
+		SELECT dbopt_attach_events('log');
+		SELECT dbopt_register_handler('handle', '*', 'handle(log)')});
+	$node->poll_query_until('postgres',
+		'SELECT count(*) > 0 FROM home.dbopt_cursor')
+	  or die 'no cursors';
+	my ($status, $out, $err) = $node->psql('postgres',
+		"SET statement_timeout = '60 s'; $command");
+	is($status, 0, "$round: $command") or diag $err;
+	$dropped++ if $status == 0;
+	$node->safe_psql('postgres', 'UPDATE control SET go_on = false');
+	ok($_->finish, "$round: writers went on") foreach @writers;
+	last unless $status == 0;
+}
+is($dropped, 8, 'dropped every time');
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
+
+# Nobody stops the workers by a command that he may not run.
+$node->safe_psql('postgres', 'CREATE EXTENSION dbopt SCHEMA home');
+my $scheduler =
+  q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'};
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($scheduler) s")
+  or die 'no scheduler';
+my $pid = $node->safe_psql('postgres', $scheduler);
+foreach my $command (
+	'DROP EXTENSION dbopt CASCADE',
+	'DROP SCHEMA home CASCADE',
+	'DROP OWNED BY postgres CASCADE')
+{
+	my ($status) =
+	  $node->psql('postgres', $command, extra_params => [ '-U', 'stranger' ]);
+
+	isnt($status, 0, "a stranger may not: $command");
+}
+is($node->safe_psql('postgres', $scheduler), $pid, 'the workers stayed');
+$node->safe_psql('postgres', 'DROP EXTENSION dbopt');
+is($node->safe_psql('postgres', $scheduler),
+	'', 'there are none when the extension is gone');
+
+$node->stop;
+done_testing();
