@@ -187,16 +187,6 @@ count_pages(Oid relid)
 	return pages;
 }
 
-static char *
-choose_index_name(Oid schema)
-{
-	char	   *name = "idx_events_log";
-
-	for (int i = 1; OidIsValid(get_relname_relid(name, schema)); i++)
-		name = psprintf("idx_events_log%d", i);
-	return name;
-}
-
 /* Two rows under one identity could not be told apart. */
 static void
 check_identities(const DbOptEventsTable *events, const char *columns)
@@ -214,14 +204,14 @@ check_identities(const DbOptEventsTable *events, const char *columns)
 /*
  * Builds the log index where that is quickly done.  Where it is not, a
  * partitioned table gets a definition that partitions made later follow, and
- * the source stays in state 'building'.
+ * the source stays in state 'building': a pool session builds the index.
  */
 static void
 create_log_index(const DbOptEventsTable *events)
 {
 	Relation	rel = table_open(events->relid, NoLock);
 	char	   *columns = dbopt_log_index_columns(rel, events->key_column);
-	char	   *name = choose_index_name(RelationGetNamespace(rel));
+	char	   *name = dbopt_log_index_choose_name(RelationGetNamespace(rel));
 	bool		missing = dbopt_log_index_missing(rel,
 												  events->key_column) != NIL;
 	bool		small = count_pages(events->relid) <= dbopt_index_inline_pages;

@@ -145,7 +145,7 @@ find_longest(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 	{
 		DbOptMember *member = dbopt_crew_member(i);
 
-		if (member->state != DBOPT_SESSION_BUSY || member->yield ||
+		if (!dbopt_crew_could_yield(member) ||
 			member->priority > candidate->priority)
 			continue;
 		if (member->role != candidate->role &&
@@ -217,7 +217,8 @@ void
 dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 				  TimestampTz now)
 {
-	int			beside = dbopt_index_schedule_needs_session(now) ? 1 : 0;
+	int			beside = dbopt_index_schedule_needs_session(now) ||
+	dbopt_builds_need_session(now) ? 1 : 0;
 	int			max = Max(limits->max - dbopt_pool_reserved, 1) + beside;
 	int			unmet = 0;
 	int			i;

@@ -3,9 +3,8 @@
  *		Sources, handlers and policies as the engine needs them.
  *
  * Run by every process of dbopt and by backends that call its functions.  The
- * tables are read by heap scans with one snapshot into a memory context of
- * their own; a relcache invalidation of one of them, which everybody who
- * changes them sends (dbopt_config_changed), makes the next call read anew.
+ * tables are read by heap scans with one snapshot; a relcache invalidation,
+ * which everybody who changes them sends, makes the next call read anew.
  */
 #include "postgres.h"
 
@@ -128,6 +127,8 @@ read_source(DbOptConfig *config, const Row *row)
 	source->mark_processed = row_bool(row, Anum_source_mark_processed);
 	source->usable = strcmp(row_text(row, Anum_source_state), "ready") == 0 &&
 		get_rel_name(source->relid) != NULL;
+	source->building =
+		strcmp(row_text(row, Anum_source_state), "building") == 0;
 	source->key_column = row_text(row, Anum_source_key_column);
 	config->sources = lappend(config->sources, source);
 }

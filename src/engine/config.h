@@ -29,6 +29,7 @@ typedef struct DbOptSource
 	Oid			relid;
 	bool		mark_processed;
 	bool		usable;			/* state 'ready' and the table is there */
+	bool		building;		/* state 'building' */
 	char	   *key_column;
 } DbOptSource;
 

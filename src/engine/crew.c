@@ -230,6 +230,7 @@ count_roles(void)
 		role->starting = 0;
 		role->claimed = 0;
 		role->waiting = 0;
+		role->offered = 0;
 	}
 	for (i = 0; i < nmembers; i++)
 	{

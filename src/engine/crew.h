@@ -33,6 +33,7 @@ typedef struct DbOptCrewRole
 	int			claimed;		/* starting ones that a candidate of this
 								 * round waits for */
 	int			waiting;		/* candidates without a session, this round */
+	int			offered;		/* candidates of lanes, this round */
 	bool		needed;			/* some handler runs as this role */
 	int			failures;		/* to start a session, in a row */
 	TimestampTz not_before;		/* of the next attempt */
@@ -64,6 +65,7 @@ extern int	dbopt_crew_alive(void); /* members that are not leaving */
 extern int	dbopt_crew_leaving(void);
 extern int	dbopt_crew_busy(void);
 extern DbOptMember *dbopt_crew_idle(Oid role);
+extern bool dbopt_crew_could_yield(const DbOptMember *member);
 extern DbOptCrewRole *dbopt_crew_role(Oid role);
 extern DbOptCrewRole *dbopt_crew_next_role(bool first);
 

@@ -83,6 +83,17 @@ dbopt_crew_retire(DbOptMember *member, TimestampTz now)
 	dbopt_crew_role(member->role)->alive--;
 }
 
+/*
+ * Could this session be asked to give way?  A build cannot stop half-way.
+ */
+bool
+dbopt_crew_could_yield(const DbOptMember *member)
+{
+	return member->state == DBOPT_SESSION_BUSY && !member->yield &&
+		member->job.kind != DBOPT_JOB_INDEX &&
+		member->job.kind != DBOPT_JOB_LOG_INDEX;
+}
+
 void
 dbopt_crew_ask_to_yield(DbOptMember *member)
 {
@@ -107,7 +118,7 @@ dbopt_crew_outdate(TimestampTz now)
 		member->outdated = true;
 		if (member->state == DBOPT_SESSION_IDLE)
 			dbopt_crew_retire(member, now);
-		else if (member->state == DBOPT_SESSION_BUSY)
+		else if (dbopt_crew_could_yield(member))
 			dbopt_crew_ask_to_yield(member);
 	}
 }

@@ -1,9 +1,9 @@
 /*
  * cursor.c
- *		Cursors: discovery, and their versions.
+ *		Cursors and their versions.
  *
- * Discovery and the lists are run by the scheduler, versions are read and
- * replaced by pool sessions and by backends that replay.  The order of locks
+ * The lists are read by the scheduler, versions are read and replaced by pool
+ * sessions and by backends that replay.  The order of locks
  * is: events table, cursor; then the snapshot.
  */
 #include "postgres.h"
@@ -128,8 +128,8 @@ dbopt_place_from(const DbOptLog *log, Datum position, Datum key, bool key_is_nul
 	return place;
 }
 
-static void
-version_insert(Relation rel, const DbOptLog *log, const DbOptVersion *version)
+void
+dbopt_version_insert(Relation rel, const DbOptLog *log, const DbOptVersion *version)
 {
 	Datum		values[Natts_version] = {0};
 	bool		nulls[Natts_version] = {0};
@@ -166,7 +166,7 @@ dbopt_version_replace(const DbOptLog *log, const DbOptVersion *previous,
 
 	Assert(next->seq == previous->seq + 1);
 	CatalogTupleDelete(rel, unconstify(ItemPointerData *, &previous->tid));
-	version_insert(rel, log, next);
+	dbopt_version_insert(rel, log, next);
 	table_close(rel, NoLock);
 }
 
@@ -230,127 +230,4 @@ dbopt_cursor_lock(int32 cursor_id)
 {
 	LockDatabaseObject(dbopt_table_oid(DBOPT_CURSOR), cursor_id, 0,
 					   ExclusiveLock);
-}
-
-/* Where a cursor starts that its handler meets now. */
-static void
-version_start(const DbOptHandler *handler, int32 cursor_id,
-			  DbOptVersion *version)
-{
-	memset(version, 0, sizeof(*version));
-	version->cursor_id = cursor_id;
-	version->seq = 1;
-	version->last.position = handler->start_position;
-	version->last.whole = true;
-	version->holes = handler->start_holes;
-	version->nholes = handler->nstart_holes;
-}
-
-static void
-cursor_insert(const DbOptLog *log, const DbOptSource *source,
-			  const DbOptHandler *handler, const char *event_type)
-{
-	Relation	rel = dbopt_table_open(DBOPT_CURSOR, RowExclusiveLock);
-	Relation	versions = dbopt_table_open(DBOPT_CURSOR_VERSION,
-											RowExclusiveLock);
-	int32		cursor_id = nextval_internal(dbopt_cursor_sequence_oid(),
-											 false);
-	Datum		values[Natts_cursor];
-	bool		nulls[Natts_cursor] = {0};
-	DbOptVersion version;
-
-	values[Anum_cursor_id - 1] = Int32GetDatum(cursor_id);
-	values[Anum_cursor_source_id - 1] = Int32GetDatum(source->source_id);
-	values[Anum_cursor_handler_id - 1] =
-		Int32GetDatum(source->mark_processed ? 0 : handler->handler_id);
-	values[Anum_cursor_event_type - 1] = CStringGetTextDatum(event_type);
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
-											nulls));
-	version_start(handler, cursor_id, &version);
-	version_insert(versions, log, &version);
-	table_close(versions, NoLock);
-	table_close(rel, NoLock);
-}
-
-static bool
-cursor_exists(const List *cursors, const DbOptSource *source,
-			  int32 handler_id, const char *event_type)
-{
-	ListCell   *cell;
-
-	foreach(cell, cursors)
-	{
-		DbOptCursor *cursor = lfirst(cell);
-
-		if (cursor->source_id == source->source_id &&
-			cursor->handler_id == handler_id &&
-			strcmp(cursor->event_type, event_type) == 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The cursors that one event type calls for and that are not there: on a
- * mark_processed source one that all handlers share, else one a handler.
- */
-static int
-discover_type(const DbOptConfig *config, const DbOptSource *source,
-			  const DbOptLog *log, const List *cursors, const char *event_type)
-{
-	int			created = 0;
-	ListCell   *cell;
-
-	if (source->mark_processed)
-	{
-		DbOptHandler *handler = dbopt_config_most_specific(config, source,
-														   event_type);
-
-		if (handler == NULL || cursor_exists(cursors, source, 0, event_type))
-			return 0;
-		cursor_insert(log, source, handler, event_type);
-		return 1;
-	}
-	foreach(cell, config->handlers)
-	{
-		DbOptHandler *handler = lfirst(cell);
-
-		if (handler->source != source ||
-			dbopt_pattern_match(handler->event_type, event_type) < 0 ||
-			cursor_exists(cursors, source, handler->handler_id, event_type))
-			continue;
-		cursor_insert(log, source, handler, event_type);
-		created++;
-	}
-	return created;
-}
-
-/*
- * Returns how many cursors were created.  A source that cannot be read at
- * present has none to discover.
- */
-int
-dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source)
-{
-	char	   *problem;
-	DbOptLog   *log = dbopt_log_try_open(source->relid, &problem);
-	Snapshot	snapshot;
-	List	   *types,
-			   *cursors;
-	ListCell   *cell;
-	int			created = 0;
-
-	if (log == NULL)
-		return 0;
-	snapshot = dbopt_snapshot_new();
-	types = dbopt_log_event_types(log, snapshot);
-	UnregisterSnapshot(snapshot);
-	cursors = dbopt_cursors_load();
-	foreach(cell, types)
-	{
-		CHECK_FOR_INTERRUPTS();
-		created += discover_type(config, source, log, cursors, lfirst(cell));
-	}
-	dbopt_log_close(log);
-	return created;
 }

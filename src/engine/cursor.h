@@ -71,6 +71,8 @@ extern void dbopt_cursor_lock(int32 cursor_id);
 /* The version that the snapshot sees; false: the cursor is gone. */
 extern bool dbopt_version_read(const DbOptLog *log, int32 cursor_id,
 							   Snapshot snapshot, DbOptVersion *version);
+extern void dbopt_version_insert(Relation rel, const DbOptLog *log,
+								 const DbOptVersion *version);
 extern void dbopt_version_replace(const DbOptLog *log,
 								  const DbOptVersion *previous,
 								  const DbOptVersion *next);

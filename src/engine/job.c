@@ -311,6 +311,7 @@ run_job(void *arg)
 		case DBOPT_JOB_INDEX:
 			dbopt_index_job_run(NameStr(run->job->index), run->context);
 			break;
+		case DBOPT_JOB_LOG_INDEX:	/* log_build.c */
 		case DBOPT_JOB_NONE:
 			break;
 	}

@@ -59,7 +59,7 @@ column_fits(Relation index, int place, AttrNumber expected, Oid type)
 }
 
 static bool
-is_log_index(Relation rel, Relation index, const DbOptLogColumns *columns)
+has_log_shape(Relation rel, Relation index, const DbOptLogColumns *columns)
 {
 	const AttrNumber expected[LOG_INDEX_COLUMNS] = {
 		columns->event_type, columns->log_position, columns->key
@@ -67,7 +67,6 @@ is_log_index(Relation rel, Relation index, const DbOptLogColumns *columns)
 	Form_pg_index form = index->rd_index;
 
 	if (index->rd_rel->relam != BTREE_AM_OID ||
-		!form->indisvalid || !form->indisready || !form->indislive ||
 		form->indnkeyatts != LOG_INDEX_COLUMNS ||
 		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 		return false;
@@ -82,8 +81,17 @@ is_log_index(Relation rel, Relation index, const DbOptLogColumns *columns)
 	return true;
 }
 
-Oid
-dbopt_log_index_find(Relation rel, const char *key_column)
+static bool
+is_valid(Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	return form->indisvalid && form->indisready && form->indislive;
+}
+
+/* The first index of that shape that is valid, or not. */
+static Oid
+find_index(Relation rel, const char *key_column, bool valid)
 {
 	DbOptLogColumns columns;
 	List	   *indexes;
@@ -97,7 +105,7 @@ dbopt_log_index_find(Relation rel, const char *key_column)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (is_log_index(rel, index, &columns))
+		if (is_valid(index) == valid && has_log_shape(rel, index, &columns))
 			found = lfirst_oid(cell);
 		index_close(index, AccessShareLock);
 		if (OidIsValid(found))
@@ -105,6 +113,18 @@ dbopt_log_index_find(Relation rel, const char *key_column)
 	}
 	list_free(indexes);
 	return found;
+}
+
+Oid
+dbopt_log_index_find(Relation rel, const char *key_column)
+{
+	return find_index(rel, key_column, true);
+}
+
+Oid
+dbopt_log_index_leftover(Relation rel, const char *key_column)
+{
+	return find_index(rel, key_column, false);
 }
 
 List *
@@ -141,13 +161,23 @@ dbopt_log_index_columns(Relation rel, const char *key_column)
 }
 
 char *
-dbopt_log_index_statement(Oid relid, const char *key_column)
+dbopt_log_index_choose_name(Oid schema)
+{
+	char	   *name = "idx_events_log";
+
+	for (int i = 1; OidIsValid(get_relname_relid(name, schema)); i++)
+		name = psprintf("idx_events_log%d", i);
+	return name;
+}
+
+char *
+dbopt_log_index_statement(Oid relid, const char *key_column, const char *name)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												  RelationGetRelationName(rel));
-	char	   *statement = psprintf("CREATE INDEX CONCURRENTLY ON %s %s",
-									 name,
+	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel));
+	char	   *statement = psprintf("CREATE INDEX CONCURRENTLY %s%sON %s %s",
+									 name ? name : "", name ? " " : "", table,
 									 dbopt_log_index_columns(rel, key_column));
 
 	table_close(rel, AccessShareLock);

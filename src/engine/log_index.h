@@ -34,8 +34,18 @@ extern List *dbopt_log_index_missing(Relation rel, const char *key_column);
 /* "(event_type ..., log_position, key)", for CREATE INDEX; palloc'd. */
 extern char *dbopt_log_index_columns(Relation rel, const char *key_column);
 
-/* The statement that a person would run for it; palloc'd. */
-extern char *dbopt_log_index_statement(Oid relid, const char *key_column);
+/*
+ * The statement that builds it, with a name, quoted where it must be, or NULL
+ * for one that the server chooses; palloc'd.
+ */
+extern char *dbopt_log_index_statement(Oid relid, const char *key_column,
+									   const char *name);
+
+/* A name that is not in use in the schema. */
+extern char *dbopt_log_index_choose_name(Oid schema);
+
+/* An index of that shape whose build was not finished, or InvalidOid. */
+extern Oid	dbopt_log_index_leftover(Relation rel, const char *key_column);
 
 /* Is the column's type ordered by a collation? */
 extern bool dbopt_type_is_text(Oid type);

@@ -25,8 +25,8 @@
 #include "utils/snapmgr.h"
 
 /* The role that owns the extension and its tables. */
-static Oid
-extension_owner(void)
+Oid
+dbopt_extension_owner(void)
 {
 	Oid			extension = get_extension_oid("dbopt", false);
 	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
@@ -68,7 +68,7 @@ pin_setting(const char *name, const char *value)
 void
 dbopt_owner_begin(DbOptOwnerScope *scope)
 {
-	dbopt_owner_begin_as(scope, extension_owner(),
+	dbopt_owner_begin_as(scope, dbopt_extension_owner(),
 						 SECURITY_LOCAL_USERID_CHANGE);
 }
 

@@ -43,6 +43,7 @@ typedef struct DbOptOwnerArgs
 	char		nulls[DBOPT_OWNER_MAX_ARGS];
 } DbOptOwnerArgs;
 
+extern Oid	dbopt_extension_owner(void);
 extern void dbopt_owner_begin(DbOptOwnerScope *scope);
 extern void dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner,
 								 int security_context);

@@ -44,8 +44,7 @@ longest_busy(void)
 	{
 		DbOptMember *member = dbopt_crew_member(i);
 
-		if (member->state == DBOPT_SESSION_BUSY && !member->yield &&
-			member->job.kind != DBOPT_JOB_INDEX &&
+		if (dbopt_crew_could_yield(member) &&
 			(best == NULL || member->since < best->since))
 			best = member;
 	}

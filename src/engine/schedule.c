@@ -25,6 +25,7 @@ typedef struct Type
 static HTAB *lanes;
 static HTAB *tracks;
 static HTAB *types;
+static pairingheap put_off;		/* tracks, the next to be due on top */
 static int	nignored = 0;
 static bool doubts = false;		/* some track has check_chunks */
 static HASH_SEQ_STATUS lane_scan;
@@ -38,9 +39,47 @@ make_table(const char *name, Size keysize, Size entrysize)
 	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS);
 }
 
+static DbOptTrack *
+track_of(pairingheap_node *node)
+{
+	return pairingheap_container(DbOptTrack, in_place, node);
+}
+
+/*
+ * What is larger comes first: who has waited longer.
+ */
+static int
+compare_waiting(const pairingheap_node *a, const pairingheap_node *b,
+				void *arg)
+{
+	const DbOptTrack *left = pairingheap_const_container(DbOptTrack, in_place,
+														 a);
+	const DbOptTrack *right = pairingheap_const_container(DbOptTrack,
+														  in_place, b);
+
+	if (left->since != right->since)
+		return left->since < right->since ? 1 : -1;
+	return right->cursor_id - left->cursor_id;
+}
+
+static int
+compare_put_off(const pairingheap_node *a, const pairingheap_node *b,
+				void *arg)
+{
+	const DbOptTrack *left = pairingheap_const_container(DbOptTrack, in_place,
+														 a);
+	const DbOptTrack *right = pairingheap_const_container(DbOptTrack,
+														  in_place, b);
+
+	if (left->not_before != right->not_before)
+		return left->not_before < right->not_before ? 1 : -1;
+	return 0;
+}
+
 void
 dbopt_schedule_init(void)
 {
+	put_off.ph_compare = compare_put_off;
 	lanes = make_table("dbopt lanes", sizeof(int32), sizeof(DbOptLane));
 	tracks = make_table("dbopt tracks", sizeof(int32), sizeof(DbOptTrack));
 	types = make_table("dbopt event types", sizeof(uint64), sizeof(Type));
@@ -77,7 +116,7 @@ dbopt_lane_make(int32 handler_id)
 		lane->handler_id = handler_id;
 		lane->slot = -1;
 		lane->retry_at = PG_INT64_MAX;
-		dlist_init(&lane->tracks);
+		lane->ready.ph_compare = compare_waiting;
 	}
 	return lane;
 }
@@ -88,10 +127,10 @@ dbopt_lane_make(int32 handler_id)
 void
 dbopt_lane_drop(DbOptLane *lane)
 {
-	dlist_mutable_iter iter;
+	DbOptTrack *track;
 
-	dlist_foreach_modify(iter, &lane->tracks)
-		dbopt_track_serve(dlist_container(DbOptTrack, in_lane, iter.cur), 0);
+	while ((track = dbopt_lane_first(lane)) != NULL)
+		dbopt_track_serve(track, 0);
 	hash_search(lanes, &lane->handler_id, HASH_REMOVE, NULL);
 }
 
@@ -146,27 +185,123 @@ dbopt_track_make(int32 cursor_id, uint64 type)
 	return track;
 }
 
+/*
+ * Takes the track out of where it waits; to be called before anything changes
+ * that its place there depends on.
+ */
 static void
-unqueue(DbOptTrack *track)
+lift(DbOptTrack *track)
 {
-	if (track->queued)
-		dlist_delete(&track->in_lane);
-	track->queued = false;
+	DbOptLane  *lane = dbopt_lane_find(track->handler_id);
+
+	if (track->place == DBOPT_TRACK_READY)
+	{
+		pairingheap_remove(&lane->ready, &track->in_place);
+		lane->nready--;
+	}
+	else if (track->place == DBOPT_TRACK_PUT_OFF)
+		pairingheap_remove(&put_off, &track->in_place);
+	track->place = DBOPT_TRACK_RESTING;
 }
 
+/*
+ * Has it wait where it should.  A track that sessions are at work on is theirs
+ * but for chunks left over: dbopt_schedule_collect() sees when they need help.
+ */
 static void
-queue(DbOptTrack *track)
+settle(DbOptTrack *track)
 {
-	DbOptLane  *lane;
+	DbOptLane  *lane = dbopt_lane_find(track->handler_id);
 
-	if (track->queued ||
-		(!track->wanted && dlist_is_empty(&track->chunks)))
+	if (track->place != DBOPT_TRACK_RESTING || lane == NULL)
 		return;
-	lane = dbopt_lane_find(track->handler_id);
-	if (lane == NULL)
+	if (dlist_is_empty(&track->chunks) &&
+		(!track->wanted || track->running > 0))
 		return;
-	dlist_push_tail(&lane->tracks, &track->in_lane);
-	track->queued = true;
+	if (track->not_before != 0)
+	{
+		track->place = DBOPT_TRACK_PUT_OFF;
+		pairingheap_add(&put_off, &track->in_place);
+		return;
+	}
+	track->place = DBOPT_TRACK_READY;
+	pairingheap_add(&lane->ready, &track->in_place);
+	lane->nready++;
+}
+
+/*
+ * The track of this lane that has waited longest; NULL: none.
+ */
+DbOptTrack *
+dbopt_lane_first(const DbOptLane *lane)
+{
+	if (pairingheap_is_empty(&lane->ready))
+		return NULL;
+	return track_of(pairingheap_first(unconstify(pairingheap *, &lane->ready)));
+}
+
+/*
+ * Takes it out, to be put back before anything else happens to it.
+ */
+DbOptTrack *
+dbopt_lane_take(DbOptLane *lane)
+{
+	return track_of(pairingheap_remove_first(&lane->ready));
+}
+
+void
+dbopt_lane_put_back(DbOptLane *lane, DbOptTrack *track)
+{
+	pairingheap_add(&lane->ready, &track->in_place);
+}
+
+/*
+ * Lets those wait in their lanes whose time has come, and says when there will
+ * be more.
+ */
+TimestampTz
+dbopt_tracks_put_off_until(TimestampTz now)
+{
+	while (!pairingheap_is_empty(&put_off))
+	{
+		DbOptTrack *track = track_of(pairingheap_first(&put_off));
+
+		if (track->not_before > now)
+			return track->not_before;
+		dbopt_track_put_off(track, 0);
+	}
+	return PG_INT64_MAX;
+}
+
+/*
+ * Nobody is to be sent there before that time; 0: at any time.
+ */
+void
+dbopt_track_put_off(DbOptTrack *track, TimestampTz until)
+{
+	lift(track);
+	track->not_before = until;
+	settle(track);
+}
+
+/*
+ * It waits from now on: all but the last news have been seen to.
+ */
+void
+dbopt_track_rejoin(DbOptTrack *track, TimestampTz now)
+{
+	lift(track);
+	track->since_news = track->last_news;
+	track->since = now;
+	settle(track);
+}
+
+void
+dbopt_track_set_running(DbOptTrack *track, int running)
+{
+	lift(track);
+	track->running = running;
+	settle(track);
 }
 
 void
@@ -174,7 +309,7 @@ dbopt_track_drop(DbOptTrack *track)
 {
 	Type	   *entry = make_type(track->type);
 
-	unqueue(track);
+	lift(track);
 	while (!dlist_is_empty(&track->chunks))
 		pfree(dlist_container(DbOptLeftover, node,
 							  dlist_pop_head_node(&track->chunks)));
@@ -191,9 +326,9 @@ void
 dbopt_track_serve(DbOptTrack *track, int32 handler_id)
 {
 	if (track->handler_id != handler_id)
-		unqueue(track);
+		lift(track);
 	track->handler_id = handler_id;
-	queue(track);
+	settle(track);
 }
 
 /*
@@ -206,11 +341,12 @@ dbopt_track_want(DbOptTrack *track, uint64 news, TimestampTz now)
 	track->last_news = news;
 	if (track->wanted)
 		return;
+	lift(track);
 	track->wanted = true;
 	track->since_news = news;
 	if (dlist_is_empty(&track->chunks))
 		track->since = now;
-	queue(track);
+	settle(track);
 }
 
 /*
@@ -229,10 +365,35 @@ dbopt_track_add_chunk(DbOptTrack *track, int64 seq, TimestampTz now)
 	}
 	leftover = MemoryContextAlloc(TopMemoryContext, sizeof(*leftover));
 	leftover->seq = seq;
+	lift(track);
 	if (!track->wanted && dlist_is_empty(&track->chunks))
 		track->since = now;
 	dlist_push_tail(&track->chunks, &leftover->node);
-	queue(track);
+	settle(track);
+}
+
+/*
+ * A session has been sent to this chunk.
+ */
+void
+dbopt_track_remove_chunk(DbOptTrack *track, int64 seq)
+{
+	dlist_mutable_iter iter;
+
+	lift(track);
+	dlist_foreach_modify(iter, &track->chunks)
+	{
+		DbOptLeftover *leftover = dlist_container(DbOptLeftover, node,
+												  iter.cur);
+
+		if (leftover->seq == seq)
+		{
+			dlist_delete(iter.cur);
+			pfree(leftover);
+			break;
+		}
+	}
+	settle(track);
 }
 
 /*

@@ -3,14 +3,18 @@
  *		The scheduler's memory: which work there is, for which handler.
  *
  * A lane is a handler with the work that waits for it; a track is a cursor.
- * A track waits in the lane of the handler that serves it, the one that has
- * waited longest first.
+ * A track that a session should be sent to waits in the lane of the handler
+ * that serves it, the one that has waited longest on top; after a failure it
+ * is put off until its time has come.  So a round touches the lanes and what
+ * it hands out, however many tracks there are.
  */
 #ifndef DBOPT_SCHEDULE_H
 #define DBOPT_SCHEDULE_H
 
 #include "datatype/timestamp.h"
+#include "engine/config.h"
 #include "lib/ilist.h"
+#include "lib/pairingheap.h"
 #include "state/shmem.h"
 
 typedef struct DbOptLane
@@ -23,7 +27,8 @@ typedef struct DbOptLane
 	bool		open;			/* usable and not paused */
 	int			slot;			/* in shared memory, or -1 */
 	int			running;		/* sessions at work for it */
-	dlist_head	tracks;			/* those with work */
+	pairingheap ready;			/* tracks to send a session to */
+	int			nready;
 	TimestampTz retry_at;		/* of the first retry, where slot is -1 */
 	bool		retry_behind;	/* a job left some that were due before */
 	TimestampTz retry_not_before;	/* after a failure */
@@ -31,14 +36,21 @@ typedef struct DbOptLane
 	bool		seen;			/* by the present refresh */
 } DbOptLane;
 
+typedef enum DbOptTrackPlace
+{
+	DBOPT_TRACK_RESTING,		/* nobody has to be sent there */
+	DBOPT_TRACK_READY,			/* in its lane */
+	DBOPT_TRACK_PUT_OFF			/* until not_before */
+} DbOptTrackPlace;
+
 typedef struct DbOptTrack
 {
 	int32		cursor_id;		/* hash key */
 	int32		handler_id;		/* who serves it now; 0: nobody */
 	uint64		type;			/* dbopt_news_hash() */
 	dlist_node	of_type;
-	dlist_node	in_lane;
-	bool		queued;			/* in its lane */
+	DbOptTrackPlace place;
+	pairingheap_node in_place;
 	bool		wanted;			/* there may be events to hand out */
 	TimestampTz since;			/* when it became wanted or got chunks */
 	uint64		since_news;		/* number of the news since then: the first */
@@ -46,7 +58,9 @@ typedef struct DbOptTrack
 	dlist_head	chunks;			/* left over, of DbOptLeftover */
 	bool		check_chunks;	/* there may be more of them */
 	int			running;		/* sessions at work on it */
-	TimestampTz not_before;		/* after a failure */
+	TimestampTz not_before;		/* after a failure; 0: at any time */
+	TimestampTz helped_at;		/* the round that has looked whether those at
+								 * work need help */
 	int			failures;		/* in a row */
 	bool		seen;			/* by the present refresh */
 } DbOptTrack;
@@ -74,7 +88,9 @@ typedef struct DbOptCandidates
 	int			count;
 	int			size;
 	DbOptCandidate *items;		/* most urgent first */
-	int			due;			/* all that is due, also beyond limits */
+	int			due;			/* all that is due, also beyond limits; of a
+								 * cursor that nobody is sent to now, its
+								 * events and chunks count as one */
 	int			waiting;		/* those left without a session by the pool */
 	TimestampTz next;			/* when more may be due */
 } DbOptCandidates;
@@ -94,6 +110,14 @@ extern void dbopt_track_want(DbOptTrack *track, uint64 news,
 							 TimestampTz now);
 extern void dbopt_track_add_chunk(DbOptTrack *track, int64 seq,
 								  TimestampTz now);
+extern void dbopt_track_remove_chunk(DbOptTrack *track, int64 seq);
+extern void dbopt_track_set_running(DbOptTrack *track, int running);
+extern void dbopt_track_rejoin(DbOptTrack *track, TimestampTz now);
+extern void dbopt_track_put_off(DbOptTrack *track, TimestampTz until);
+extern DbOptTrack *dbopt_lane_first(const DbOptLane *lane);
+extern DbOptTrack *dbopt_lane_take(DbOptLane *lane);
+extern void dbopt_lane_put_back(DbOptLane *lane, DbOptTrack *track);
+extern TimestampTz dbopt_tracks_put_off_until(TimestampTz now);
 extern void dbopt_track_doubt(DbOptTrack *track);
 extern void dbopt_tracks_trust(void);
 extern bool dbopt_schedule_checks_due(TimestampTz now);
@@ -101,20 +125,33 @@ extern bool dbopt_type_want(uint64 type, uint64 news, TimestampTz now);
 extern void dbopt_type_ignore(uint64 type);
 extern void dbopt_types_forget_ignored(void);
 
-/* schedule_jobs.c */
+/* schedule_collect.c */
 extern DbOptCandidates *dbopt_schedule_collect(int max, TimestampTz now);
-extern DbOptCandidate *dbopt_candidates_add(DbOptCandidates *candidates,
-											const DbOptJob *job, Oid role,
-											int priority, TimestampTz since);
+extern bool dbopt_schedule_has_room(const DbOptJob *job, int max);
+
+/* schedule_jobs.c */
 extern void dbopt_schedule_assigned(const DbOptJob *job);
 extern void dbopt_schedule_finished(const DbOptJob *job,
 									const DbOptJobResult *result,
 									TimestampTz now);
 extern void dbopt_schedule_lost(const DbOptJob *job, TimestampTz now);
 extern void dbopt_schedule_recount(void);
-extern bool dbopt_schedule_has_room(const DbOptJob *job, int max);
 extern TimestampTz dbopt_lane_retry_at(const DbOptLane *lane);
 extern void dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at);
+
+extern DbOptCandidate *dbopt_candidates_add(DbOptCandidates *candidates,
+											const DbOptJob *job, Oid role,
+											int priority, TimestampTz since);
+
+/* schedule_builds.c */
+extern void dbopt_builds_load(const DbOptConfig *config, TimestampTz now);
+extern void dbopt_builds_collect(DbOptCandidates *candidates, TimestampTz now);
+extern bool dbopt_builds_running(void);
+extern bool dbopt_builds_need_session(TimestampTz now);
+extern void dbopt_builds_assigned(void);
+extern void dbopt_builds_finished(const DbOptJob *job,
+								  const DbOptJobResult *result,
+								  TimestampTz now);
 
 /* schedule_turns.c */
 extern void dbopt_candidates_sort(DbOptCandidates *candidates, int first);

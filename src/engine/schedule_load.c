@@ -12,6 +12,7 @@
 #include "engine/crew.h"
 #include "engine/cursor.h"
 #include "engine/index_schedule.h"
+#include "engine/patterns.h"
 #include "engine/schedule.h"
 #include "engine/source_state.h"
 #include "engine/watch.h"
@@ -112,23 +113,36 @@ load_lanes(const DbOptConfig *config)
 
 /* ---- tracks -------------------------------------------------------------- */
 
+/* The patterns of the source whose cursors are being looked at. */
+typedef struct Serving
+{
+	const DbOptConfig *config;
+	DbOptSource *source;		/* NULL: none yet */
+	DbOptPatterns *patterns;
+} Serving;
+
 /*
  * Who is to run this cursor's events: 0 for nobody.
  */
 static int32
-serving_handler(const DbOptConfig *config, const DbOptCursor *cursor)
+serving_handler(Serving *serving, const DbOptCursor *cursor)
 {
-	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
-	DbOptHandler *handler;
+	DbOptSource *source = dbopt_config_source(serving->config,
+											  cursor->source_id);
+	List	   *handlers;
 
 	if (cursor->handler_id != 0 || source == NULL)
 		return cursor->handler_id;
-	handler = dbopt_config_most_specific(config, source, cursor->event_type);
-	return handler == NULL ? 0 : handler->handler_id;
+	if (serving->source != source)
+		serving->patterns = dbopt_patterns_make(serving->config, source);
+	serving->source = source;
+	handlers = dbopt_patterns_match(serving->patterns, cursor->event_type);
+	return handlers == NIL ? 0 :
+		((DbOptHandler *) linitial(handlers))->handler_id;
 }
 
 static void
-load_track(const DbOptConfig *config, const DbOptCursor *cursor, uint64 news,
+load_track(Serving *serving, const DbOptCursor *cursor, uint64 news,
 		   TimestampTz now)
 {
 	DbOptTrack *track = dbopt_track_find(cursor->cursor_id);
@@ -142,12 +156,13 @@ load_track(const DbOptConfig *config, const DbOptCursor *cursor, uint64 news,
 		dbopt_track_want(track, news, now);
 	}
 	track->seen = true;
-	dbopt_track_serve(track, serving_handler(config, cursor));
+	dbopt_track_serve(track, serving_handler(serving, cursor));
 }
 
 static void
 load_tracks(const DbOptConfig *config, uint64 news, TimestampTz now)
 {
+	Serving		serving = {.config = config};
 	DbOptTrack *track;
 	ListCell   *cell;
 
@@ -155,7 +170,7 @@ load_tracks(const DbOptConfig *config, uint64 news, TimestampTz now)
 		 track = dbopt_track_next(false))
 		track->seen = false;
 	foreach(cell, dbopt_cursors_load())
-		load_track(config, lfirst(cell), news, now);
+		load_track(&serving, lfirst(cell), news, now);
 	for (track = dbopt_track_next(true); track != NULL;
 		 track = dbopt_track_next(false))
 	{
@@ -289,6 +304,7 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		dbopt_types_forget_ignored();
 		load_lanes(config);
 		load_tracks(config, news, now);
+		dbopt_builds_load(config, now);
 		dbopt_schedule_recount();
 	}
 	if (changed)

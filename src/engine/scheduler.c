@@ -290,7 +290,8 @@ take_reports(TimestampTz now)
 static void
 publish_round(const DbOptCandidates *candidates)
 {
-	int			builders = dbopt_index_schedule_running() ? 1 : 0;
+	int			builders = dbopt_index_schedule_running() +
+	dbopt_builds_running();
 
 	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - builders);
 	pg_atomic_write_u32(&database->pending, candidates->due);

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "compat.h"
 #include "engine/job.h"
+#include "engine/log_build.h"
 #include "engine/session.h"
 #include "engine/worker.h"
 #include "executor/spi.h"
@@ -258,13 +259,17 @@ report_job(const DbOptJob *job)
 		[DBOPT_JOB_CHUNK] = "delivering leftover events",
 		[DBOPT_JOB_RETRY] = "retrying events",
 		[DBOPT_JOB_SUSPECTS] = "running suspects of a crash",
-		[DBOPT_JOB_INDEX] = "building index"
+		[DBOPT_JOB_INDEX] = "building index",
+		[DBOPT_JOB_LOG_INDEX] = "building a log index"
 	};
 	char		activity[32 + NAMEDATALEN];
 
 	if (job->kind == DBOPT_JOB_INDEX)
 		snprintf(activity, sizeof(activity), "%s %s", activities[job->kind],
 				 NameStr(job->index));
+	else if (job->kind == DBOPT_JOB_LOG_INDEX)
+		snprintf(activity, sizeof(activity), "%s, source %d",
+				 activities[job->kind], job->source_id);
 	else
 		snprintf(activity, sizeof(activity), "%s, handler %d",
 				 activities[job->kind], job->handler_id);
@@ -277,7 +282,10 @@ run_job(const DbOptJob *job)
 	DbOptJobResult result = {0};
 
 	report_job(job);
-	dbopt_job_run(job, &result);
+	if (job->kind == DBOPT_JOB_LOG_INDEX)
+		dbopt_log_build_run(job, &result);
+	else
+		dbopt_job_run(job, &result);
 	Assert(!IsTransactionState());
 	dbopt_session_release();
 	dbopt_session_reset();

@@ -209,7 +209,8 @@ building_reason(Relation rel, const SourceRow *source)
 		}
 		appendStringInfoString(&reason,
 							   dbopt_log_index_statement(lfirst_oid(cell),
-														 source->key_column));
+														 source->key_column,
+														 NULL));
 	}
 	return reason.data;
 }

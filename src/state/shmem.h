@@ -142,13 +142,15 @@ typedef enum DbOptJobKind
 	DBOPT_JOB_SUSPECTS,			/* run what may have crashed the server,
 								 * alone: a chunk, or with cursor_id 0 a
 								 * handler's due retries */
-	DBOPT_JOB_INDEX				/* build an index; handler_id is 0 */
+	DBOPT_JOB_INDEX,			/* build an index; handler_id is 0 */
+	DBOPT_JOB_LOG_INDEX			/* build the log index of a source */
 } DbOptJobKind;
 
 typedef struct DbOptJob
 {
 	DbOptJobKind kind;
-	int32		handler_id;
+	int32		handler_id;		/* but for INDEX */
+	int32		source_id;		/* INDEX */
 	int32		cursor_id;		/* DELIVER, CHUNK, SUSPECTS */
 	int64		seq;			/* CHUNK, SUSPECTS */
 	TimestampTz since;			/* RETRY: none of the handler's retries is due

@@ -59,15 +59,18 @@ INSERT INTO twice VALUES ('00000000-0000-0000-0000-000000000001', 'A', '2020-01-
 	('00000000-0000-0000-0000-000000000001', 'A', '2020-01-02');
 SELECT dbopt_attach_events('twice', 'id');
 
--- A table that is not small: the index is left to be built.
+-- A table that is not small: the index is left to be built, by us here, since
+-- the pool builds none in a database that is paused.
 SET dbopt.index_inline_pages = 0;
 CREATE TABLE large (id bigint PRIMARY KEY, event_type text);
 INSERT INTO large SELECT n, 'A' FROM generate_series(1, 1000) n;
 SELECT dbopt_attach_events('large');
 SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large';
 CREATE INDEX CONCURRENTLY ON attach_test.large (event_type COLLATE pg_catalog."C", log_position, id);
+BEGIN;
 SELECT dbopt_resume();
 SELECT dbopt_pause();
+COMMIT;
 SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large';
 -- The same with partitions: those made later follow.
 CREATE TABLE large_parts (id bigint NOT NULL, event_type text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
@@ -77,12 +80,16 @@ INSERT INTO large_parts SELECT n, 'A' FROM generate_series(1, 1500) n;
 SELECT dbopt_attach_events('large_parts');
 CREATE TABLE large_3 PARTITION OF large_parts FOR VALUES FROM (2000) TO (3000);
 CREATE INDEX CONCURRENTLY ON attach_test.large_1 (event_type COLLATE pg_catalog."C", log_position, id);
+BEGIN;
 SELECT dbopt_resume();
 SELECT dbopt_pause();
+COMMIT;
 SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large_parts';
 CREATE INDEX CONCURRENTLY ON attach_test.large_2 (event_type COLLATE pg_catalog."C", log_position, id);
+BEGIN;
 SELECT dbopt_resume();
 SELECT dbopt_pause();
+COMMIT;
 SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large_parts';
 RESET dbopt.index_inline_pages;
 

@@ -1,0 +1,228 @@
+/*
+ * log_build.c
+ *		Building the log index of an attached table without locking it.
+ *
+ * Run by a pool session that is logged in as the table's owner, or as the
+ * extension's where that one cannot log in.  The index has plain columns and
+ * the default operators: nobody's code is run to build it.
+ *
+ * Each table or partition that lacks the index gets it by CREATE INDEX
+ * CONCURRENTLY, which takes transactions of its own; what an earlier attempt
+ * has left is dropped first.  Both take SHARE UPDATE EXCLUSIVE, which keeps no
+ * writer waiting, so that they may wait for it, and for old transactions, as
+ * long as it takes.  Whoever else has it now is left alone: two concurrent
+ * builds on one table deadlock.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "engine/catalog.h"
+#include "engine/config.h"
+#include "engine/exec.h"
+#include "engine/log_build.h"
+#include "engine/log_index.h"
+#include "engine/owner_spi.h"
+#include "engine/source_state.h"
+#include "nodes/plannodes.h"
+#include "state/pool.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+typedef struct Build
+{
+	int32		source_id;
+	MemoryContext context;
+	char	   *statement;		/* the next one; NULL: nothing is left to do */
+	DbOptFailure failure;
+} Build;
+
+/* The settings of a role are not for this; the session resets them later. */
+static void
+pin_settings(void)
+{
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+					PGC_S_SESSION);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET,
+					PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_USERSET, PGC_S_SESSION);
+}
+
+static void
+commit(Build *build)
+{
+	if (!dbopt_exec_commit(build->context, DBOPT_COMMIT_AS_SET,
+						   &build->failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not commit: %s", build->failure.message)));
+}
+
+/* Nobody else may be building an index of this table, or be about to. */
+static void
+check_not_busy(Oid relid)
+{
+	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table \"%s\" is locked by VACUUM, ANALYZE or another command that changes it",
+						get_rel_name(relid))));
+	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
+}
+
+/* The statement that brings a table nearer to having its index. */
+static char *
+statement_for(Oid relid, const char *key_column)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Oid			leftover = dbopt_log_index_leftover(rel, key_column);
+	char	   *statement;
+
+	if (OidIsValid(leftover))
+		statement = psprintf(get_rel_relispartition(leftover) ?
+							 "REINDEX INDEX CONCURRENTLY %s" :
+							 "DROP INDEX CONCURRENTLY %s",
+							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(leftover)),
+														get_rel_name(leftover)));
+	else
+		statement = dbopt_log_index_statement(relid, key_column,
+											  dbopt_log_index_choose_name(RelationGetNamespace(rel)));
+	table_close(rel, NoLock);
+	return statement;
+}
+
+/* Finds the first table or partition that lacks its index. */
+static char *
+find_statement(const DbOptSource *source)
+{
+	Relation	rel;
+	List	   *missing;
+
+	if (!ConditionalLockRelationOid(source->relid, AccessShareLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table \"%s\" is locked",
+						get_rel_name(source->relid))));
+	rel = try_table_open(source->relid, NoLock);
+	if (rel == NULL)
+		return NULL;
+	missing = dbopt_log_index_missing(rel, source->key_column);
+	table_close(rel, NoLock);
+	if (missing == NIL)
+		return NULL;
+	check_not_busy(linitial_oid(missing));
+	return statement_for(linitial_oid(missing), source->key_column);
+}
+
+/* In a transaction of its own. */
+static void
+plan_step(Build *build)
+{
+	const DbOptConfig *config;
+	DbOptSource *source;
+
+	dbopt_exec_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	config = dbopt_config_get();
+	source = dbopt_config_source(config, build->source_id);
+	build->statement = NULL;
+	if (source != NULL && source->building && !config->paused)
+		build->statement = find_statement(source);
+	if (build->statement != NULL)
+		build->statement = MemoryContextStrdup(build->context,
+											   build->statement);
+	PopActiveSnapshot();
+	commit(build);
+}
+
+/* It commits as often as it likes: its parse tree has to outlive that. */
+static void
+run_step(Build *build)
+{
+	PlannedStmt *planned;
+
+	dbopt_exec_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(build->context);
+	planned = makeNode(PlannedStmt);
+	planned->commandType = CMD_UTILITY;
+	planned->utilityStmt =
+		linitial_node(RawStmt, pg_parse_query(build->statement))->stmt;
+	ProcessUtility(planned, build->statement, false, PROCESS_UTILITY_TOPLEVEL,
+				   NULL, NULL, None_Receiver, NULL);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	commit(build);
+}
+
+static void
+build_all(void *arg)
+{
+	Build	   *build = arg;
+
+	for (plan_step(build); build->statement != NULL; plan_step(build))
+		run_step(build);
+}
+
+/* Tells why in the source's row. */
+static void
+note_failure(void *arg)
+{
+	Build	   *build = arg;
+	DbOptOwnerScope scope;
+	DbOptOwnerArgs args = {0};
+
+	dbopt_exec_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	dbopt_owner_begin(&scope);
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(build->source_id));
+	dbopt_owner_bind_text(&args, build->failure.message);
+	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_source"
+								  " SET build_failure = $2"
+								  " WHERE source_id = $1"), &args);
+	dbopt_owner_end(&scope);
+	dbopt_source_refresh(build->source_id);
+	PopActiveSnapshot();
+	commit(build);
+}
+
+static void
+build_failed(Build *build, DbOptJobResult *result)
+{
+	DbOptFailure ignored;
+
+	ereport(LOG,
+			(errmsg("dbopt: the log index of source %d could not be built: %s",
+					build->source_id, build->failure.message),
+			 errdetail_log("The SQLSTATE was %s.", build->failure.sqlstate)));
+	result->outcome = DBOPT_JOB_FAILED;
+	(void) dbopt_exec_guard(note_failure, build, &ignored);
+}
+
+void
+dbopt_log_build_run(const DbOptJob *job, DbOptJobResult *result)
+{
+	MemoryContext previous = CurrentMemoryContext;
+	Build		build = {.source_id = job->source_id};
+
+	memset(result, 0, sizeof(*result));
+	build.context = AllocSetContextCreate(TopMemoryContext, "dbopt log index",
+										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(build.context);
+	pin_settings();
+	if (!dbopt_exec_guard(build_all, &build, &build.failure))
+		build_failed(&build, result);
+	MemoryContextSwitchTo(previous);
+	MemoryContextDelete(build.context);
+}
