@@ -18,6 +18,7 @@
 #include "engine/config.h"
 #include "engine/handler_state.h"
 #include "engine/identity.h"
+#include "engine/log_top.h"
 #include "engine/owner_spi.h"
 #include "engine/position.h"
 #include "miscadmin.h"
@@ -190,6 +191,29 @@ query_position(const char *query)
 	return isnull ? -1 : DatumGetInt64(value);
 }
 
+/*
+ * The highest position that an event of the table has; -1: none.  Where the
+ * log index is missing, all rows are read.
+ */
+static int64
+highest_event(Oid relid)
+{
+	char	   *problem;
+	DbOptLog   *log;
+	int64		highest;
+
+	if (get_attnum(relid, "log_position") <= 0)
+		return -1;
+	log = dbopt_log_try_open(relid, &problem);
+	if (log == NULL)
+		return query_position(psprintf("SELECT max(log_position) FROM %s",
+									   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+																  get_rel_name(relid))));
+	highest = dbopt_log_highest(log);
+	dbopt_log_close(log);
+	return highest;
+}
+
 /* The highest position that an event has or that dbopt has written down. */
 static int64
 highest_position(List *tables)
@@ -207,14 +231,8 @@ highest_position(List *tables)
 
 	foreach(cell, tables)
 	{
-		Oid			relid = lfirst_oid(cell);
-		int64		position;
+		int64		position = highest_event(lfirst_oid(cell));
 
-		if (get_attnum(relid, "log_position") <= 0)
-			continue;
-		position = query_position(psprintf("SELECT max(log_position) FROM %s",
-										   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-																	  get_rel_name(relid))));
 		highest = Max(highest, position);
 	}
 	return highest;
