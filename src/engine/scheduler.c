@@ -322,6 +322,20 @@ scheduler_round(void)
 	return Min(candidates->next, discover_at);
 }
 
+/*
+ * Settings of the database must not keep the scheduler from its work.
+ */
+static void
+set_defaults(void)
+{
+	SetConfigOption("application_name", "dbopt scheduler", PGC_USERSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_USERSET, PGC_S_OVERRIDE);
+}
+
 void
 dbopt_scheduler_main(Datum main_arg)
 {
@@ -333,8 +347,7 @@ dbopt_scheduler_main(Datum main_arg)
 		proc_exit(0);
 	dbopt_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
-	SetConfigOption("application_name", "dbopt scheduler", PGC_USERSET,
-					PGC_S_OVERRIDE);
+	set_defaults();
 	wait_event = DBOPT_WAIT_EVENT("DboptSchedulerMain");
 	dbopt_crew_init();
 	dbopt_crew_start_init(target);
