@@ -121,14 +121,14 @@ static void
 read_source(DbOptConfig *config, const Row *row)
 {
 	DbOptSource *source = palloc0(sizeof(DbOptSource));
+	const char *state = row_text(row, Anum_source_state);
 
 	source->source_id = row_int(row, Anum_source_id);
 	source->relid = DatumGetObjectId(row->values[Anum_source_events_oid - 1]);
 	source->mark_processed = row_bool(row, Anum_source_mark_processed);
-	source->usable = strcmp(row_text(row, Anum_source_state), "ready") == 0 &&
+	source->building = strcmp(state, "building") == 0;
+	source->usable = strcmp(state, "ready") == 0 &&
 		get_rel_name(source->relid) != NULL;
-	source->building =
-		strcmp(row_text(row, Anum_source_state), "building") == 0;
 	source->key_column = row_text(row, Anum_source_key_column);
 	config->sources = lappend(config->sources, source);
 }

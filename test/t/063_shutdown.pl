@@ -1,4 +1,4 @@
-# Fast shutdown with many sessions in handlers that sleep, compute, wait for
+# Fast shutdown with many sessions in handlers that rest, compute, wait for
 # locks and catch what cancels them: all are gone within
 # dbopt.shutdown_timeout, and nothing of what they did is left.
 use strict;
@@ -11,7 +11,7 @@ use Time::HiRes qw(time);
 
 my $timeout = 10;
 my $each = 4;
-my @kinds = qw(sleep compute lock advisory swallow);
+my @kinds = qw(rest compute lock advisory swallow);
 my $sessions = $each * @kinds;
 
 my $node = PostgreSQL::Test::Cluster->new('shutdown');
@@ -31,10 +31,10 @@ $node->safe_psql(
 	SELECT dbopt_create_events('events', mark_processed => false);
 	CREATE TABLE locked ();
 	CREATE TABLE effects (kind text);
-	CREATE FUNCTION handle_sleep(events) RETURNS void LANGUAGE plpgsql AS $$
+	CREATE FUNCTION handle_rest(events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		INSERT INTO effects VALUES ('sleep');
-		PERFORM pg_sleep(3600);
+		INSERT INTO effects VALUES ('rest');
+		PERFORM pg_sleep(3600); -- work
 	END $$;
 	CREATE FUNCTION handle_compute(events) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE n bigint := 0;
@@ -59,7 +59,7 @@ $node->safe_psql(
 		INSERT INTO effects VALUES ('swallow');
 		LOOP
 			BEGIN
-				PERFORM pg_sleep(3600);
+				PERFORM pg_sleep(3600); -- work
 			EXCEPTION WHEN query_canceled OR OTHERS THEN
 				PERFORM 1;
 			END;
@@ -89,7 +89,7 @@ my $at_work = q{
 	SELECT count(*) FROM dbopt_pool_sessions() s
 	JOIN pg_stat_activity a USING (pid)
 	WHERE s.state = 'busy' AND (s.handler = 'compute' OR
-		(s.handler, a.wait_event) IN (('sleep', 'PgSleep'), ('swallow', 'PgSleep'),
+		(s.handler, a.wait_event) IN (('rest', 'PgSleep'), ('swallow', 'PgSleep'),
 			('lock', 'relation'), ('advisory', 'advisory')))};
 ok($node->poll_query_until('postgres', $at_work, $sessions),
 	"$sessions sessions are in their handlers")
@@ -112,7 +112,7 @@ unlike(slurp_file($node->logfile),
 $node->start;
 is( $node->safe_psql(
 		'postgres',
-		q{SELECT count(*) FROM effects WHERE kind IN ('sleep', 'compute', 'swallow')}
+		q{SELECT count(*) FROM effects WHERE kind IN ('rest', 'compute', 'swallow')}
 	),
 	0,
 	'nothing is left of handlers that were cut off');
