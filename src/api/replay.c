@@ -50,10 +50,15 @@ time_column(Oid events)
 	return NULL;				/* keep the compiler quiet */
 }
 
-/* The lowest position of the handler's events since then; -1: there is none. */
+/*
+ * The lowest position of the handler's events since then; -1: there is none.
+ * Planning a query runs the immutable functions of the table's indexes, hence
+ * as its owner, as in mark.c, and not as ours.
+ */
 static int64
 find_bound(Relation events, const char *pattern, TimestampTz since)
 {
+	DbOptOwnerScope scope;
 	DbOptOwnerArgs args = {0};
 	int			length = strlen(pattern);
 	bool		prefix = pattern[length - 1] == '*';
@@ -65,6 +70,9 @@ find_bound(Relation events, const char *pattern, TimestampTz since)
 	dbopt_owner_bind(&args, TIMESTAMPTZOID, TimestampTzGetDatum(since));
 	dbopt_owner_bind_text(&args, prefix ? pnstrdup(pattern, length - 1) :
 						  pattern);
+	dbopt_owner_begin_as(&scope, events->rd_rel->relowner,
+						 SECURITY_LOCAL_USERID_CHANGE |
+						 SECURITY_RESTRICTED_OPERATION);
 	dbopt_owner_execute(psprintf("SELECT min(log_position) FROM %s"
 								 " WHERE %s >= $1 AND %s", table,
 								 time_column(RelationGetRelid(events)),
@@ -73,6 +81,7 @@ find_bound(Relation events, const char *pattern, TimestampTz since)
 								 "event_type::text COLLATE \"C\" = $2"),
 						&args);
 	bound = DatumGetInt64(dbopt_owner_value(0, 1, &isnull));
+	dbopt_owner_end(&scope);
 	return isnull ? -1 : bound;
 }
 
