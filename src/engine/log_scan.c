@@ -9,7 +9,8 @@
  * A place behind a key inside a position takes two index scans: the rest of
  * that position, then everything behind it.  That keeps both scans exact,
  * where one over (log_position >= P) would walk a position of a million events
- * from its start for every chunk of it.
+ * from its start for every chunk of it.  The first of them begins at the event
+ * in that place and passes over it, so as to notice a second one there.
  */
 #include "postgres.h"
 
@@ -21,11 +22,11 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "engine/log.h"
-#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #define SCAN_KEYS 3
@@ -63,6 +64,12 @@ struct DbOptLogScan
 	FmgrInfo   *compare;		/* of keys */
 	Oid			collation;
 	LeafScan   *returned;		/* whose event the caller has */
+	bool		at_from;		/* not behind the place "from" yet */
+	bool		has_last;		/* the place of the event before: */
+	int64		last_position;
+	Datum		last_key;		/* in last_buffer, unless by value */
+	Size		last_size;		/* of the buffer */
+	void	   *last_buffer;
 	int			nleaves;
 	LeafScan	leaves[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -74,20 +81,20 @@ compare_keys(const DbOptLogScan *scan, Datum a, Datum b)
 										   a, b));
 }
 
-/* The function of the key's operator ">" or, with exact, "=". */
+/* The function of the key's operator ">=" or, with exact, "=". */
 static RegProcedure
 key_proc(Oid key_type, bool exact)
 {
 	switch (key_type)
 	{
 		case UUIDOID:
-			return exact ? F_UUID_EQ : F_UUID_GT;
+			return exact ? F_UUID_EQ : F_UUID_GE;
 		case INT8OID:
-			return exact ? F_INT8EQ : F_INT8GT;
+			return exact ? F_INT8EQ : F_INT8GE;
 		case INT4OID:
-			return exact ? F_INT4EQ : F_INT4GT;
+			return exact ? F_INT4EQ : F_INT4GE;
 		default:
-			return exact ? F_TEXTEQ : F_TEXT_GT;
+			return exact ? F_TEXTEQ : F_TEXT_GE;
 	}
 }
 
@@ -107,7 +114,7 @@ leaf_rescan(DbOptLogScan *scan, LeafScan *leaf)
 					F_INT8EQ, Int64GetDatum(scan->from.position));
 		ScanKeyEntryInitialize(&keys[2], 0, INDEX_KEY,
 							   scan->exact ? BTEqualStrategyNumber :
-							   BTGreaterStrategyNumber, InvalidOid,
+							   BTGreaterEqualStrategyNumber, InvalidOid,
 							   scan->collation,
 							   key_proc(scan->log->key_type, scan->exact),
 							   scan->from.key);
@@ -228,6 +235,7 @@ scan_begin(DbOptLog *log, Snapshot snapshot, const char *event_type,
 	scan->to = *to;
 	scan->what = log->unprocessed_only ? DBOPT_LOG_ROWS : what;
 	scan->exact = exact;
+	scan->at_from = !from->whole && !exact;
 	scan->nleaves = log->nleaves;
 	if (log->nleaves > 0)
 	{
@@ -281,8 +289,59 @@ raise_doubled(const DbOptLogScan *scan, const LeafScan *leaf)
 			 errhint("Delete one of the rows, or give it another key.")));
 }
 
-bool
-dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
+/* Copies the key to where it outlives the next step. */
+static void
+remember_key(DbOptLogScan *scan, Datum key)
+{
+	Size		size;
+
+	if (scan->log->key_by_value)
+	{
+		scan->last_key = key;
+		return;
+	}
+	size = datumGetSize(key, false, scan->log->key_length);
+	if (size > scan->last_size)
+	{
+		scan->last_buffer = scan->last_buffer == NULL ?
+			MemoryContextAlloc(GetMemoryChunkContext(scan), size) :
+			repalloc(scan->last_buffer, size);
+		scan->last_size = size;
+	}
+	memcpy(scan->last_buffer, DatumGetPointer(key), size);
+	scan->last_key = PointerGetDatum(scan->last_buffer);
+}
+
+/*
+ * Two events in one place would be taken for one.  Entries of the index may
+ * well be of one and the same event.
+ */
+static void
+check_single(DbOptLogScan *scan, const LeafScan *leaf)
+{
+	if (scan->what == DBOPT_LOG_ENTRIES)
+		return;
+	if (scan->has_last && scan->last_position == leaf->position &&
+		compare_keys(scan, scan->last_key, leaf->key) == 0)
+		raise_doubled(scan, leaf);
+	scan->has_last = true;
+	scan->last_position = leaf->position;
+	remember_key(scan, leaf->key);
+}
+
+/* Is the event the one that the scan starts behind? */
+static bool
+is_at_from(DbOptLogScan *scan, const LeafScan *leaf)
+{
+	if (scan->at_from)
+		scan->at_from = leaf->position == scan->from.position &&
+			compare_keys(scan, leaf->key, scan->from.key) == 0;
+	return scan->at_from;
+}
+
+/* The leaf with the lowest event that has not been returned; NULL: none. */
+static LeafScan *
+lowest_leaf(DbOptLogScan *scan)
 {
 	LeafScan   *lowest = NULL;
 
@@ -291,25 +350,33 @@ dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
 	for (int i = 0; i < scan->nleaves; i++)
 	{
 		LeafScan   *leaf = &scan->leaves[i];
-		int			order;
 
 		if (!leaf->at_event && !leaf->at_end)
 			leaf_step(scan, leaf);
-		if (leaf->at_end)
-			continue;
-		order = lowest == NULL ? -1 : compare_places(scan, leaf, lowest);
-		if (order == 0 && scan->what != DBOPT_LOG_ENTRIES)
-			raise_doubled(scan, leaf);
-		if (order < 0)
+		if (!leaf->at_end &&
+			(lowest == NULL || compare_places(scan, leaf, lowest) < 0))
 			lowest = leaf;
 	}
 	scan->returned = lowest;
-	if (lowest == NULL)
-		return false;
-	event->position = lowest->position;
-	event->key = lowest->key;
-	event->leaf = lowest->leaf;
-	event->slot = scan->what == DBOPT_LOG_ROWS ? lowest->slot : NULL;
+	return lowest;
+}
+
+bool
+dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
+{
+	LeafScan   *leaf;
+
+	do
+	{
+		leaf = lowest_leaf(scan);
+		if (leaf == NULL)
+			return false;
+		check_single(scan, leaf);
+	} while (is_at_from(scan, leaf));
+	event->position = leaf->position;
+	event->key = leaf->key;
+	event->leaf = leaf->leaf;
+	event->slot = scan->what == DBOPT_LOG_ROWS ? leaf->slot : NULL;
 	return true;
 }
 
@@ -325,64 +392,8 @@ dbopt_log_scan_end(DbOptLogScan *scan)
 		if (BufferIsValid(leaf->visibility))
 			ReleaseBuffer(leaf->visibility);
 	}
+	if (scan->last_buffer != NULL)
+		pfree(scan->last_buffer);
 	pfree(DatumGetPointer(scan->event_type));
 	pfree(scan);
-}
-
-/* The lowest type behind "after" (NULL: the lowest) in a leaf; NULL: none. */
-static char *
-next_event_type(const DbOptLogLeaf *leaf, Snapshot snapshot, const char *after)
-{
-	IndexScanDesc scan = index_beginscan(leaf->rel, leaf->index, snapshot,
-										 after ? 1 : 0, 0);
-	TupleTableSlot *slot = table_slot_create(leaf->rel, NULL);
-	ScanKeyData key;
-	char	   *type = NULL;
-
-	if (after != NULL)
-		ScanKeyEntryInitialize(&key, 0, INDEX_EVENT_TYPE,
-							   BTGreaterStrategyNumber, InvalidOid,
-							   C_COLLATION_OID, F_TEXT_GT,
-							   CStringGetTextDatum(after));
-	scan->xs_want_itup = true;
-	index_rescan(scan, &key, after ? 1 : 0, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		Datum		value = index_getattr(scan->xs_itup, INDEX_EVENT_TYPE,
-										  RelationGetDescr(leaf->index),
-										  &isnull);
-
-		if (!isnull)
-			type = TextDatumGetCString(value);
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	return type;
-}
-
-/* Skip scan: one index descent a type and leaf. */
-List *
-dbopt_log_event_types(DbOptLog *log, Snapshot snapshot)
-{
-	List	   *types = NIL;
-	char	   *last = NULL;
-
-	for (;;)
-	{
-		char	   *lowest = NULL;
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < log->nleaves; i++)
-		{
-			char	   *type = next_event_type(&log->leaves[i], snapshot, last);
-
-			if (type != NULL && (lowest == NULL || strcmp(type, lowest) < 0))
-				lowest = type;
-		}
-		if (lowest == NULL)
-			return types;
-		types = lappend(types, lowest);
-		last = lowest;
-	}
 }
