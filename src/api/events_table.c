@@ -333,8 +333,7 @@ check_key(Relation rel, const char *name, DbOptEventsTable *events)
 	Form_pg_attribute column = find_key(rel, name, &events->composite_key);
 	Oid			type = column->atttypid;
 
-	if (type != UUIDOID && type != INT8OID && type != INT4OID &&
-		!dbopt_type_is_text(type))
+	if (!dbopt_type_is_key(type))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("key column \"%s\" of table \"%s\" is of type %s",

@@ -22,6 +22,7 @@
 #include "commands/trigger.h"
 #include "engine/catalog.h"
 #include "engine/log.h"
+#include "engine/log_index.h"
 #include "executor/tuptable.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -51,6 +52,15 @@ log_columns(Relation root, AttrNumber columns[LOG_COLUMNS])
 		}
 	}
 	return false;
+}
+
+/* The trigger is the owner's to make anew, so that its columns may be any. */
+static char *
+columns_problem(Relation root, const AttrNumber columns[LOG_COLUMNS])
+{
+	DbOptLogColumns named = {columns[0], columns[1], columns[2]};
+
+	return dbopt_log_columns_problem(root, &named);
 }
 
 static bool
@@ -173,9 +183,15 @@ dbopt_log_try_open(Oid relid, char **problem)
 		dbopt_log_close(log);
 		return NULL;
 	}
+	*problem = columns_problem(log->root, columns);
+	if (*problem != NULL)
+	{
+		dbopt_log_close(log);
+		return NULL;
+	}
 	log->key_column = columns[2];
-	log->key_type = getBaseType(TupleDescAttr(RelationGetDescr(log->root),
-											  columns[2] - 1)->atttypid);
+	log->key_type = TupleDescAttr(RelationGetDescr(log->root),
+								  columns[2] - 1)->atttypid;
 	if (log->key_type == VARCHAROID)
 		log->key_type = TEXTOID;
 	get_typlenbyval(log->key_type, &log->key_length, &log->key_by_value);

@@ -32,6 +32,36 @@ dbopt_type_is_text(Oid type)
 }
 
 bool
+dbopt_type_is_key(Oid type)
+{
+	return type == UUIDOID || type == INT8OID || type == INT4OID ||
+		dbopt_type_is_text(type);
+}
+
+char *
+dbopt_log_columns_problem(Relation rel, const DbOptLogColumns *columns)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Form_pg_attribute event_type = TupleDescAttr(desc, columns->event_type - 1);
+	Form_pg_attribute position = TupleDescAttr(desc, columns->log_position - 1);
+	Form_pg_attribute key = TupleDescAttr(desc, columns->key - 1);
+
+	if (!dbopt_type_is_text(event_type->atttypid))
+		return psprintf("the column %s is not of type text or varchar",
+						quote_identifier(NameStr(event_type->attname)));
+	if (position->atttypid != INT8OID)
+		return psprintf("the column %s is not of type bigint",
+						quote_identifier(NameStr(position->attname)));
+	if (!dbopt_type_is_key(key->atttypid))
+		return psprintf("the key column %s is not of type uuid, bigint, integer, text or varchar",
+						quote_identifier(NameStr(key->attname)));
+	if (!key->attnotnull)
+		return psprintf("the key column %s may be null",
+						quote_identifier(NameStr(key->attname)));
+	return NULL;
+}
+
+bool
 dbopt_log_columns(Relation rel, const char *key_column,
 				  DbOptLogColumns *columns)
 {

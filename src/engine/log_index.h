@@ -17,6 +17,16 @@ typedef struct DbOptLogColumns
 	AttrNumber	key;
 } DbOptLogColumns;
 
+/* A key that a log can be in the order of. */
+extern bool dbopt_type_is_key(Oid type);
+
+/*
+ * What keeps columns from being those of a log, since the owner may change
+ * them after the table was attached; NULL: nothing.
+ */
+extern char *dbopt_log_columns_problem(Relation rel,
+									   const DbOptLogColumns *columns);
+
 /* False when one of them is missing. */
 extern bool dbopt_log_columns(Relation rel, const char *key_column,
 							  DbOptLogColumns *columns);

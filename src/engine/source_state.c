@@ -145,7 +145,7 @@ column_problem(Relation rel, const SourceRow *source)
 	if (source->mark_processed &&
 		get_atttype(relid, get_attnum(relid, "processed")) != BOOLOID)
 		return pstrdup("the table has lost its column processed boolean");
-	return NULL;
+	return dbopt_log_columns_problem(rel, &columns);
 }
 
 /* What only a person can mend; NULL: nothing. */

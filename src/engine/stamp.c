@@ -29,9 +29,11 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "engine/config.h"
+#include "engine/log_index.h"
 #include "fmgr.h"
 #include "state/news.h"
 #include "utils/builtins.h"
@@ -57,11 +59,32 @@ static struct
 	MemoryContext context;		/* of the values; goes with the transaction */
 	SubTransactionId subtransaction;
 	int32		source_id;		/* 0: there is no such row */
+	Oid			key_type;
 	bool		isnull[STAMP_COLUMNS];
 	Datum		values[STAMP_COLUMNS];
 }			deleted;
 
 PG_FUNCTION_INFO_V1(dbopt_stamp);
+
+static Form_pg_attribute
+stamp_attribute(const TriggerData *data, int i)
+{
+	return TupleDescAttr(RelationGetDescr(data->tg_relation),
+						 data->tg_trigger->tgattr[i] - 1);
+}
+
+/* Anybody may make a trigger of it, on columns of any type. */
+static bool
+columns_fit(const TriggerData *data)
+{
+	int			count = data->tg_trigger->tgnattr;
+
+	return (count == STAMP_COLUMNS ||
+			(count == STAMP_MARKING_COLUMNS &&
+			 stamp_attribute(data, STAMP_PROCESSED)->atttypid == BOOLOID)) &&
+		dbopt_type_is_text(stamp_attribute(data, STAMP_EVENT_TYPE)->atttypid) &&
+		stamp_attribute(data, STAMP_LOG_POSITION)->atttypid == INT8OID;
+}
 
 static void
 check_call(FunctionCallInfo fcinfo)
@@ -71,9 +94,8 @@ check_call(FunctionCallInfo fcinfo)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
-		data->tg_trigger->tgnattr < STAMP_COLUMNS ||
-		data->tg_trigger->tgnattr > STAMP_MARKING_COLUMNS ||
-		data->tg_trigger->tgnargs != 1)
+		data->tg_trigger->tgnargs != 1 ||
+		!columns_fit(data))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("dbopt_stamp() was not called by a trigger that dbopt made"),
@@ -84,13 +106,6 @@ static int32
 source_of(const TriggerData *data)
 {
 	return pg_strtoint32(data->tg_trigger->tgargs[0]);
-}
-
-static Form_pg_attribute
-stamp_attribute(const TriggerData *data, int i)
-{
-	return TupleDescAttr(RelationGetDescr(data->tg_relation),
-						 data->tg_trigger->tgattr[i] - 1);
 }
 
 static Datum
@@ -156,6 +171,7 @@ remember_deleted(const TriggerData *data)
 	deleted.transaction = transaction;
 	deleted.subtransaction = GetCurrentSubTransactionId();
 	deleted.source_id = source_of(data);
+	deleted.key_type = stamp_attribute(data, STAMP_KEY)->atttypid;
 	previous = MemoryContextSwitchTo(deleted.context);
 	for (int i = 0; i < STAMP_COLUMNS; i++)
 	{
@@ -176,6 +192,7 @@ row_has_moved(const TriggerData *data)
 {
 	bool		moved = deleted.source_id != 0 &&
 	deleted.source_id == source_of(data) &&
+	deleted.key_type == stamp_attribute(data, STAMP_KEY)->atttypid &&
 	deleted.transaction == GetTopTransactionIdIfAny() &&
 	deleted.subtransaction == GetCurrentSubTransactionId();
 
