@@ -112,7 +112,8 @@ read_database(DbOptConfig *config, const Row *row)
 	config->foreign_identity = system != GetSystemIdentifier() ||
 		database != MyDatabaseId;
 	config->position_offset =
-		DatumGetInt64(row->values[Anum_database_position_offset - 1]);
+		DatumGetInt64(row->values[Anum_database_position_offset - 1]) +
+		(config->foreign_identity ? DBOPT_POSITION_ERA : 0);
 	config->paused = config->foreign_identity ||
 		row_bool(row, Anum_database_paused);
 }

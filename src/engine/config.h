@@ -62,13 +62,20 @@ typedef struct DbOptHandler
 	int			nstart_holes;
 } DbOptHandler;
 
+/*
+ * More than any cluster counts transactions.  In a restored or copied database
+ * events are written that far behind those it came with, from its first
+ * transaction on, and dbopt_resume() makes that its offset.
+ */
+#define DBOPT_POSITION_ERA	(INT64CONST(1) << 48)
+
 typedef struct DbOptConfig
 {
 	bool		installed;		/* the extension is in this database */
 	bool		paused;			/* dbopt_pause(), or a restored or copied
 								 * database */
 	bool		foreign_identity;	/* restored or copied, not yet resumed */
-	int64		position_offset;
+	int64		position_offset;	/* that of dbopt_position_offset() */
 	List	   *sources;		/* of DbOptSource * */
 	List	   *handlers;		/* of DbOptHandler * */
 	List	   *policies;		/* of DbOptPolicy * */

@@ -4,15 +4,21 @@
  *
  * Run by backends: at the first attach, and by dbopt_resume() in a restored or
  * copied database.  Adopting locks the row of dbopt_database first, so that it
- * happens once, then takes SHARE ROW EXCLUSIVE on all attached tables, which
- * keeps their writers out until the raised offset is committed: none stamps
- * with the old one afterwards.
+ * happens once, then takes SHARE ROW EXCLUSIVE on all attached tables and their
+ * partitions, which keeps their writers out until the offset is committed.
+ *
+ * What was written here before that has the positions of the new era already
+ * (config.h), behind all cursors.  The offset is higher than that only if the
+ * data was restored twice before it was resumed.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
@@ -26,7 +32,11 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+
+/* Above it is what nobody but a person has written. */
+#define MAX_CREDIBLE_POSITION	(INT64CONST(1) << 62)
 
 static void
 bind_identity(DbOptOwnerArgs *args)
@@ -158,7 +168,10 @@ adopt_handlers(void)
 	}
 }
 
-/* Keeps the writers of all attached tables out; returns the tables. */
+/*
+ * Keeps the writers of all attached tables out, those that write to a
+ * partition as well; returns the tables.
+ */
 static List *
 lock_sources(void)
 {
@@ -175,7 +188,11 @@ lock_sources(void)
 		tables = lappend_oid(tables,
 							 DatumGetObjectId(dbopt_owner_value(row, 1, &isnull)));
 	foreach(cell, tables)
+	{
 		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
+		(void) find_all_inheritors(lfirst_oid(cell), ShareRowExclusiveLock,
+								   NULL);
+	}
 	return tables;
 }
 
@@ -192,9 +209,36 @@ query_position(const char *query)
 }
 
 /*
- * The highest position that an event of the table has; -1: none.  Where the
- * log index is missing, all rows are read.
+ * The highest position of an event of a table without its log index, where all
+ * rows are read; -1: there is none.  Asked as the table's owner, whose
+ * functions run when a query on it is planned.
  */
+static int64
+highest_of_table(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, NoLock);
+	DbOptOwnerScope scope;
+	AttrNumber	column;
+	int64		position = -1;
+
+	if (rel == NULL)
+		return -1;
+	column = get_attnum(relid, "log_position");
+	if (column > 0 && get_atttype(relid, column) == INT8OID)
+	{
+		dbopt_owner_begin_as(&scope, rel->rd_rel->relowner,
+							 SECURITY_LOCAL_USERID_CHANGE |
+							 SECURITY_RESTRICTED_OPERATION);
+		position = query_position(psprintf("SELECT max(log_position) FROM %s",
+										   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+																	  RelationGetRelationName(rel))));
+		dbopt_owner_end(&scope);
+	}
+	relation_close(rel, NoLock);
+	return position;
+}
+
+/* The highest position of an event of the table; -1: there is none. */
 static int64
 highest_event(Oid relid)
 {
@@ -206,15 +250,17 @@ highest_event(Oid relid)
 		return -1;
 	log = dbopt_log_try_open(relid, &problem);
 	if (log == NULL)
-		return query_position(psprintf("SELECT max(log_position) FROM %s",
-									   quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-																  get_rel_name(relid))));
+		return highest_of_table(relid);
 	highest = dbopt_log_highest(log);
 	dbopt_log_close(log);
 	return highest;
 }
 
-/* The highest position that an event has or that dbopt has written down. */
+/*
+ * The highest position that an event has or that dbopt has written down.  A
+ * table with positions that nothing can have counted up to has been written to
+ * by hand, and does not drive those of the others out of range.
+ */
 static int64
 highest_position(List *tables)
 {
@@ -233,7 +279,15 @@ highest_position(List *tables)
 	{
 		int64		position = highest_event(lfirst_oid(cell));
 
-		highest = Max(highest, position);
+		if (position < MAX_CREDIBLE_POSITION)
+			highest = Max(highest, position);
+		else
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg("table \"%s\" has events whose log_position is out of range",
+							get_rel_name(lfirst_oid(cell))),
+					 errdetail("They are not delivered."),
+					 errhint("UPDATE ... SET log_position = 0 gives them positions of their own.")));
 	}
 	return highest;
 }
@@ -250,18 +304,30 @@ oldest_writer(void)
 	return horizon.nrunning > 0 ? horizon.running[0] : horizon.limit;
 }
 
-/* Positions that new events get must be higher than all there are. */
-static void
-store_adopted(int64 highest)
+/*
+ * The positions that new events get must be higher than all there are, but for
+ * those that were written with the present offset.
+ */
+static int64
+adopted_offset(int64 highest)
 {
-	int64		offset = Max(0, highest + 1 - oldest_writer());
+	int64		offset = dbopt_config_get()->position_offset;
+	int64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	return highest < offset + next ? offset :
+		highest + 1 - oldest_writer();
+}
+
+static void
+store_adopted(int64 offset)
+{
 	DbOptOwnerArgs args = {0};
 
 	bind_identity(&args);
 	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(offset));
 	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_database"
 								  " SET system_identifier = $1, database_oid = $2,"
-								  " position_offset = greatest(position_offset, $3)"),
+								  " position_offset = $3"),
 						&args);
 }
 
@@ -278,7 +344,7 @@ dbopt_identity_adopt(void)
 	adopt_sources();
 	adopt_handlers();
 	tables = lock_sources();
-	store_adopted(highest_position(tables));
+	store_adopted(adopted_offset(highest_position(tables)));
 	dbopt_owner_end(&scope);
 	dbopt_config_changed();
 }
