@@ -92,17 +92,30 @@ dbopt_extension_schema(const char *name)
 	return schema;
 }
 
+/* The schema is remembered with a table, whose end makes us forget both. */
 Oid
 dbopt_schema_oid(void)
 {
+	Oid			schema = known.schema;
+	Oid			table;
+
 	if (!callback_registered)
 	{
 		CacheRegisterRelcacheCallback(forget_on_change, (Datum) 0);
 		callback_registered = true;
 	}
-	if (!OidIsValid(known.schema))
-		known.schema = dbopt_extension_schema("dbopt");
-	return known.schema;
+	if (OidIsValid(schema))
+		return schema;
+	schema = dbopt_extension_schema("dbopt");
+	if (!OidIsValid(schema))
+		return InvalidOid;
+	table = get_relname_relid(table_names[DBOPT_DATABASE], schema);
+	if (OidIsValid(table))
+	{
+		known.schema = schema;
+		known.tables[DBOPT_DATABASE] = table;
+	}
+	return schema;
 }
 
 Oid
