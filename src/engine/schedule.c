@@ -437,21 +437,35 @@ dbopt_tracks_trust(void)
 	doubts = false;
 }
 
+/* Would its events be run, if there were any? */
+static bool
+is_served(const DbOptTrack *track)
+{
+	const DbOptLane *lane = dbopt_lane_find(track->handler_id);
+
+	return lane != NULL && lane->open;
+}
+
 /*
- * News of an event type.  False: it is not known whether a handler wants it.
+ * News of an event type.
  */
-bool
+DbOptInterest
 dbopt_type_want(uint64 type, uint64 news, TimestampTz now)
 {
 	Type	   *entry = hash_search(types, &type, HASH_FIND, NULL);
+	bool		served = false;
 	dlist_iter	iter;
 
 	if (entry == NULL)
-		return false;
+		return DBOPT_INTEREST_UNKNOWN;
 	dlist_foreach(iter, &entry->tracks)
-		dbopt_track_want(dlist_container(DbOptTrack, of_type, iter.cur),
-						 news, now);
-	return true;
+	{
+		DbOptTrack *track = dlist_container(DbOptTrack, of_type, iter.cur);
+
+		dbopt_track_want(track, news, now);
+		served |= is_served(track);
+	}
+	return served ? DBOPT_INTEREST_SOME : DBOPT_INTEREST_NONE;
 }
 
 /*

@@ -72,6 +72,13 @@ typedef struct DbOptLeftover
 	int64		seq;
 } DbOptLeftover;
 
+typedef enum DbOptInterest
+{
+	DBOPT_INTEREST_UNKNOWN,		/* a type that has not been looked at */
+	DBOPT_INTEREST_NONE,		/* no handler could run its events now */
+	DBOPT_INTEREST_SOME
+} DbOptInterest;
+
 /* Something that a session could do now. */
 typedef struct DbOptCandidate
 {
@@ -121,7 +128,8 @@ extern TimestampTz dbopt_tracks_put_off_until(TimestampTz now);
 extern void dbopt_track_doubt(DbOptTrack *track);
 extern void dbopt_tracks_trust(void);
 extern bool dbopt_schedule_checks_due(TimestampTz now);
-extern bool dbopt_type_want(uint64 type, uint64 news, TimestampTz now);
+extern DbOptInterest dbopt_type_want(uint64 type, uint64 news,
+									 TimestampTz now);
 extern void dbopt_type_ignore(uint64 type);
 extern void dbopt_types_forget_ignored(void);
 

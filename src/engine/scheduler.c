@@ -183,8 +183,19 @@ apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
 	int			i;
 
 	for (i = 0; i < news->count; i++)
-		if (!dbopt_type_want(news->types[i], number, now))
-			what.discover = true;
+	{
+		switch (dbopt_type_want(news->types[i], number, now))
+		{
+			case DBOPT_INTEREST_UNKNOWN:
+				what.discover = true;
+				break;
+			case DBOPT_INTEREST_NONE:
+				dbopt_news_unwant(database, news->types[i]);
+				break;
+			case DBOPT_INTEREST_SOME:
+				break;
+		}
+	}
 	if (news->many)
 	{
 		what.discover = true;
@@ -204,6 +215,7 @@ refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
 	MemoryContext round_context = CurrentMemoryContext;
 	bool		installed;
 
+	dbopt_news_want_all(database);	/* before the snapshot */
 	dbopt_exec_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "reading handlers and cursors");
@@ -228,7 +240,8 @@ apply_news_again(const DbOptNews *news, uint64 number, TimestampTz now)
 	int			i;
 
 	for (i = 0; i < news->count; i++)
-		if (!dbopt_type_want(news->types[i], number, now))
+		if (dbopt_type_want(news->types[i], number, now) ==
+			DBOPT_INTEREST_UNKNOWN)
 			dbopt_type_ignore(news->types[i]);
 }
 

@@ -89,19 +89,37 @@ has_local_news(void)
 	return notes.ntypes > 0 || notes.many || notes.config || notes.objects;
 }
 
+/* Adds the noted types but those that nobody wants; false: there is none. */
+static bool
+add_types(DbOptDatabase *database)
+{
+	bool		any = false;
+
+	for (int i = 0; i < notes.ntypes; i++)
+	{
+		uint64		type = notes.types[i];
+
+		if (database->unwanted[type % DBOPT_UNWANTED_TYPES] == type)
+			continue;
+		add_type(&database->news, type);
+		any = true;
+	}
+	return any;
+}
+
 /*
- * Adds the notes to the database's news.
+ * Adds the notes to the database's news; false: the scheduler need not be told.
  */
-static void
+static bool
 add_news(DbOptDatabase *database)
 {
-	bool		own = database->dboid == MyDatabaseId;
+	bool		any = notes.roles || notes.settings;
 
 	SpinLockAcquire(&database->news_mutex);
-	if (own)
+	if (database->dboid == MyDatabaseId)
 	{
-		for (int i = 0; i < notes.ntypes; i++)
-			add_type(&database->news, notes.types[i]);
+		any |= add_types(database);
+		any |= notes.many || notes.config || notes.objects;
 		database->news.many |= notes.many;
 		database->news.config |= notes.config;
 		database->news.objects |= notes.objects;
@@ -109,6 +127,7 @@ add_news(DbOptDatabase *database)
 	database->news.objects |= notes.roles;
 	database->news.settings |= notes.settings;
 	SpinLockRelease(&database->news_mutex);
+	return any;
 }
 
 /*
@@ -132,8 +151,7 @@ publish_to_schedulers(void)
 		if (!OidIsValid(database->dboid) || !(own || everywhere))
 			continue;
 		known |= own;
-		add_news(database);
-		if (database->scheduler_pid != 0)
+		if (add_news(database) && database->scheduler_pid != 0)
 			procnos[count++] = database->scheduler_procno;
 	}
 	LWLockRelease(dbopt_shared->lock);

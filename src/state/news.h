@@ -24,6 +24,8 @@ extern void dbopt_news_note_settings(void);
 extern void dbopt_news_note_prepare(const char *gid);
 extern void dbopt_news_publish_prepared(const char *gid);
 extern void dbopt_news_forget_prepared(const char *gid);
+extern void dbopt_news_unwant(DbOptDatabase *database, uint64 type);
+extern void dbopt_news_want_all(DbOptDatabase *database);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
 extern bool dbopt_launcher_news_take(DbOptLauncherNews *news);
 extern void dbopt_launcher_news_put(Oid dboid);

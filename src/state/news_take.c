@@ -42,6 +42,31 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 }
 
 /*
+ * The scheduler need not be told of this event type: nobody would run its
+ * events now.  Of two types with the same place the later one stays; the
+ * other is announced as ever, which costs a wake-up and nothing else.
+ */
+void
+dbopt_news_unwant(DbOptDatabase *database, uint64 type)
+{
+	SpinLockAcquire(&database->news_mutex);
+	database->unwanted[type % DBOPT_UNWANTED_TYPES] = type;
+	SpinLockRelease(&database->news_mutex);
+}
+
+/*
+ * From now on every event type is announced.  Whoever takes a snapshot after
+ * this sees the events of which nothing was said.
+ */
+void
+dbopt_news_want_all(DbOptDatabase *database)
+{
+	SpinLockAcquire(&database->news_mutex);
+	memset(database->unwanted, 0, sizeof(database->unwanted));
+	SpinLockRelease(&database->news_mutex);
+}
+
+/*
  * Wakes the database's scheduler, if one is running.
  */
 void

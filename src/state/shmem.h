@@ -34,6 +34,8 @@
 									 * one by one */
 #define DBOPT_NEWS_SIZE			64	/* event types a scheduler can be told of
 									 * one by one */
+#define DBOPT_UNWANTED_TYPES	256 /* event types that a scheduler need not
+									 * be told of */
 #define DBOPT_ERROR_LENGTH		256
 
 /*
@@ -122,6 +124,8 @@ typedef struct DbOptDatabase
 	/* Under news_mutex. */
 	slock_t		news_mutex;
 	DbOptNews	news;
+	uint64		unwanted[DBOPT_UNWANTED_TYPES]; /* each where its hash says,
+												 * 0: none */
 } DbOptDatabase;
 
 typedef enum DbOptSessionState
