@@ -432,6 +432,20 @@ CREATE PROCEDURE @extschema@.dbopt_with_transaction_retry(statement text, isolat
 COMMENT ON PROCEDURE @extschema@.dbopt_with_transaction_retry(text, text) IS
 	'the same at an isolation level of its own (serializable, repeatable read, read committed, read uncommitted), with the policy transaction; errors: as there, and 22023 for another isolation level';
 
+CREATE FUNCTION @extschema@.dbopt_with_connection(statement text, params text[] DEFAULT '{}')
+	RETURNS SETOF jsonb
+	AS 'MODULE_PATHNAME', 'dbopt_with_connection'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_with_connection(text, text[]) IS
+	'runs SQL in a pool session of the caller''s role, in a transaction of its own that commits or fails by itself; each row of the last statement''s result is one jsonb object, statements without a result give none; params are bound to $1, $2, ..., and get their types from where they stand; errors are those of the statement, and: 2D000 transaction control, 22004 NULL, 22023 empty, 0A000 COPY with the client, 42P02 another number of parameters, 42601 parameters for several statements, 53300 no session in time, with the reason, 57P03 the circuit breaker database is open, 08006 the session has gone, 40P01 it waits for its own caller, 42501 in a security-restricted operation, 55000 not preloaded, in recovery, or the role cannot log in';
+
+CREATE FUNCTION @extschema@.dbopt_with_transaction(statements text[], isolation text DEFAULT 'serializable')
+	RETURNS SETOF jsonb
+	AS 'MODULE_PATHNAME', 'dbopt_with_transaction'
+	LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_with_transaction(text[], text) IS
+	'the same with several statements, in one transaction at the isolation level (serializable, repeatable read, read committed, read uncommitted); errors: as there, and 22023 for another isolation level or no statement';
+
 --
 -- Circuit breakers
 --

@@ -150,10 +150,11 @@ put_session(ReturnSetInfo *result, const DbOptSession *session)
 		[DBOPT_JOB_RETRY] = "retry",
 		[DBOPT_JOB_SUSPECTS] = "suspects",
 		[DBOPT_JOB_INDEX] = "index",
-		[DBOPT_JOB_LOG_INDEX] = "log index"
+		[DBOPT_JOB_LOG_INDEX] = "log index",
+		[DBOPT_JOB_SQL] = "sql"
 	};
 	bool		busy = session->state == DBOPT_SESSION_BUSY;
-	char	   *handler = busy && session->job.handler_id != 0 ?
+	char	   *handler = busy && session->job.handler_id > 0 ?
 	handler_name(session->job.handler_id) : NULL;
 	char	   *role = GetUserNameFromId(session->roleid, true);
 	Datum		values[7];

@@ -26,6 +26,16 @@
 static int	leaving_claimed;
 static int	yield_claimed;
 static bool slot_missing;		/* for one of them, in the cluster */
+static int	events_unmet;		/* candidates but callers without a session */
+static int	calls_arranged;		/* callers for whom one is on its way */
+
+/* How many sessions may be at work. */
+typedef struct Bulkheads
+{
+	int			all;
+	int			events;
+	int			calls;
+} Bulkheads;
 
 /*
  * Gives the candidate to an idle session, if there is one.
@@ -213,44 +223,99 @@ arrange_session(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 		ask_for_turn(candidate, candidates, now);
 }
 
+/*
+ * Bulkheads: dbopt.pool_reserved sessions are kept from events, for callers
+ * and builds, and as many from callers, for events, where there are handlers.
+ * While events wait, callers leave them one in any case.  A build's session
+ * comes on top.
+ */
+static Bulkheads
+find_bulkheads(const DbOptCandidates *candidates,
+			   const DbOptPoolLimits *limits, TimestampTz now)
+{
+	bool		beside = dbopt_index_schedule_needs_session(now) ||
+	dbopt_builds_need_session(now);
+	int			for_events = dbopt_lanes_exist() ? dbopt_pool_reserved : 0;
+	Bulkheads	result;
+
+	for (int i = 0; i < candidates->count && for_events == 0; i++)
+		if (candidates->items[i].job.kind != DBOPT_JOB_SQL)
+			for_events = 1;
+	result.all = limits->max + (beside ? 1 : 0);
+	result.events = Max(limits->max - dbopt_pool_reserved, 1) +
+		(beside ? 1 : 0);
+	result.calls = Max(limits->max - for_events, 1);
+	return result;
+}
+
+/* May one more session be at work of this kind? */
+static bool
+has_place(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
+{
+	int			calls = dbopt_crew_calls();
+
+	if (candidate->job.kind == DBOPT_JOB_SQL)
+		return calls < bulkheads->calls && dbopt_crew_busy() < bulkheads->all;
+	return dbopt_crew_busy() - calls < bulkheads->events &&
+		dbopt_crew_busy() < bulkheads->all;
+}
+
+/*
+ * A caller that finds all that callers may have in use waits for one of them.
+ */
+static bool
+may_arrange(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
+{
+	return candidate->job.kind != DBOPT_JOB_SQL ||
+		dbopt_crew_calls() + calls_arranged < bulkheads->calls;
+}
+
+/*
+ * No session for this candidate now.  False: nor for any other.
+ */
+static bool
+leave_waiting(const DbOptCandidate *candidate, DbOptCandidates *candidates,
+			  const Bulkheads *bulkheads, TimestampTz now)
+{
+	if (!candidate->helper)
+		candidates->waiting++;
+	if (!may_arrange(candidate, bulkheads))
+		return true;
+	if (candidate->job.kind == DBOPT_JOB_SQL)
+		calls_arranged++;
+	else if (++events_unmet > bulkheads->all)
+		return dbopt_crew_busy() < dbopt_crew_size() ||
+			dbopt_crew_calls() > 0;
+	arrange_session(candidate, candidates, bulkheads->all, now);
+	return true;
+}
+
 void
 dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 				  TimestampTz now)
 {
-	int			beside = dbopt_index_schedule_needs_session(now) ||
-	dbopt_builds_need_session(now) ? 1 : 0;
-	int			max = Max(limits->max - dbopt_pool_reserved, 1) + beside;
-	int			unmet = 0;
-	int			i;
+	Bulkheads	bulkheads = find_bulkheads(candidates, limits, now);
 
-	leaving_claimed = 0;
-	yield_claimed = 0;
+	leaving_claimed = yield_claimed = 0;
+	events_unmet = calls_arranged = 0;
 	slot_missing = false;
-	for (i = 0; i < candidates->count; i++)
+	for (int i = 0; i < candidates->count; i++)
 		dbopt_crew_role(candidates->items[i].role)->waiting++;
 
-	for (i = 0; i < candidates->count; i++)
+	for (int i = 0; i < candidates->count; i++)
 	{
 		DbOptCandidate *candidate = &candidates->items[i];
 
-		if (!dbopt_schedule_has_room(&candidate->job, max))
+		if (!dbopt_schedule_has_room(&candidate->job, bulkheads.events))
 			continue;
-		if (dbopt_crew_busy() < max && try_idle(candidate, now))
+		if (has_place(candidate, &bulkheads) && try_idle(candidate, now))
 		{
 			dbopt_crew_role(candidate->role)->waiting--;
 			if (candidate->due)
 				candidates->due--;
 		}
-		else
-		{
-			if (!candidate->helper)
-				candidates->waiting++;
-			if (unmet++ < limits->max + beside)
-				arrange_session(candidate, candidates, limits->max + beside,
-								now);
-			else if (dbopt_crew_busy() == dbopt_crew_size())
-				break;			/* nothing more can be done for anybody */
-		}
+		else if (!leave_waiting(candidate, candidates, &bulkheads, now))
+			break;
 	}
 	if (!slot_missing)
 		dbopt_crew_all_started();

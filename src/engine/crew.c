@@ -93,18 +93,38 @@ remove_member(DbOptMember *member)
 	*member = members[--nmembers];
 }
 
+/*
+ * Keeps why the session could not connect.
+ */
 static void
-put_off_role(Oid roleid, TimestampTz now)
+note_error(DbOptCrewRole *role, const DbOptMember *member)
 {
-	DbOptCrewRole *role = dbopt_crew_role(roleid);
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
 
+	role->error_code[0] = role->error[0] = '\0';
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	if (session->generation == member->target.generation)
+	{
+		strlcpy(role->error_code, session->error_code,
+				sizeof(role->error_code));
+		strlcpy(role->error, session->error, sizeof(role->error));
+	}
+	LWLockRelease(dbopt_shared->lock);
+}
+
+static void
+put_off_role(const DbOptMember *member, TimestampTz now)
+{
+	DbOptCrewRole *role = dbopt_crew_role(member->role);
+
+	note_error(role, member);
 	role->failures++;
 	role->not_before = now + dbopt_backoff_base(&start_backoff,
 												role->failures);
 	if (role->failures == 1)
 		ereport(LOG,
 				(errmsg("could not start a dbopt session for role %u",
-						roleid),
+						role->role),
 				 errdetail("It will be tried again, after a delay that grows up to %d seconds.",
 						   (int) (start_backoff.max_delay / USECS_PER_SEC))));
 }
@@ -155,7 +175,7 @@ handle_end(const DbOptMember *member, List **reports, TimestampTz now)
 	if (member->state == DBOPT_SESSION_STARTING)
 	{
 		dbopt_crew_count(DBOPT_POOL_CREATE_FAIL);
-		put_off_role(member->role, now);
+		put_off_role(member, now);
 		return;
 	}
 	dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
@@ -217,6 +237,13 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 	return true;
 }
 
+static bool
+is_call(const DbOptMember *member)
+{
+	return member->state == DBOPT_SESSION_BUSY &&
+		member->job.kind == DBOPT_JOB_SQL;
+}
+
 static void
 count_roles(void)
 {
@@ -231,6 +258,8 @@ count_roles(void)
 		role->claimed = 0;
 		role->waiting = 0;
 		role->offered = 0;
+		role->calls = 0;
+		role->calls_offered = 0;
 	}
 	for (i = 0; i < nmembers; i++)
 	{
@@ -239,6 +268,8 @@ count_roles(void)
 			role->alive++;
 		if (members[i].state == DBOPT_SESSION_STARTING)
 			role->starting++;
+		if (is_call(&members[i]))
+			role->calls++;
 	}
 }
 
@@ -315,6 +346,17 @@ int
 dbopt_crew_busy(void)
 {
 	return count_members(DBOPT_SESSION_BUSY);
+}
+
+int
+dbopt_crew_calls(void)
+{
+	int			count = 0;
+
+	for (int i = 0; i < nmembers; i++)
+		if (is_call(&members[i]))
+			count++;
+	return count;
 }
 
 int

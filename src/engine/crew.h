@@ -34,9 +34,14 @@ typedef struct DbOptCrewRole
 								 * round waits for */
 	int			waiting;		/* candidates without a session, this round */
 	int			offered;		/* candidates of lanes, this round */
+	int			calls;			/* sessions that run its callers' SQL */
+	int			calls_offered;	/* of its callers as candidates, this round */
 	bool		needed;			/* some handler runs as this role */
+	bool		called;			/* its callers have had SQL run */
 	int			failures;		/* to start a session, in a row */
 	TimestampTz not_before;		/* of the next attempt */
+	char		error_code[6];	/* of the last one; "": unknown */
+	char		error[DBOPT_ERROR_LENGTH];
 } DbOptCrewRole;
 
 /* What a session has reported, or that it has gone in the middle of it. */
@@ -64,6 +69,7 @@ extern DbOptMember *dbopt_crew_member(int number);
 extern int	dbopt_crew_alive(void); /* members that are not leaving */
 extern int	dbopt_crew_leaving(void);
 extern int	dbopt_crew_busy(void);
+extern int	dbopt_crew_calls(void); /* of these, with callers' SQL */
 extern DbOptMember *dbopt_crew_idle(Oid role);
 extern bool dbopt_crew_could_yield(const DbOptMember *member);
 extern DbOptCrewRole *dbopt_crew_role(Oid role);

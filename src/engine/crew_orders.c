@@ -9,26 +9,44 @@
 #include "postgres.h"
 
 #include "engine/crew.h"
+#include "state/caller.h"
 #include "state/solo.h"
 #include "utils/timestamp.h"
 
 /* ---- orders -------------------------------------------------------------- */
 
 /*
- * False: the session has just gone, or another database has the turn.
+ * A caller counts its request itself, and that it failed.
+ */
+static void
+count_acquisition(bool succeeded, bool calls)
+{
+	if (!calls)
+		dbopt_crew_count(DBOPT_POOL_ACQUIRE_REQUEST);
+	if (succeeded)
+		dbopt_crew_count(DBOPT_POOL_ACQUIRE_SUCCESS);
+	else if (!calls)
+		dbopt_crew_count(DBOPT_POOL_ACQUIRE_FAIL);
+}
+
+/*
+ * False: the session has just gone, or the caller, or another database has the
+ * turn.
  */
 bool
 dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 				  TimestampTz now)
 {
 	DbOptSession *session = dbopt_session_slot(member->target.slot);
+	bool		calls = job->kind == DBOPT_JOB_SQL;
 	bool		ready;
 	int			procno;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	ready = session->generation == member->target.generation &&
 		session->state == DBOPT_SESSION_IDLE &&
-		dbopt_solo_permits(session->database);
+		(calls ? dbopt_caller_serve(job, member->target.slot) :
+		 dbopt_solo_permits(session->database));
 	procno = session->procno;
 	if (ready)
 	{
@@ -40,9 +58,7 @@ dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 		pg_atomic_write_u64(&session->looked_at, 0);
 	}
 	LWLockRelease(dbopt_shared->lock);
-	dbopt_crew_count(DBOPT_POOL_ACQUIRE_REQUEST);
-	dbopt_crew_count(ready ? DBOPT_POOL_ACQUIRE_SUCCESS :
-					 DBOPT_POOL_ACQUIRE_FAIL);
+	count_acquisition(ready, calls);
 	if (!ready)
 		return false;
 
@@ -84,14 +100,16 @@ dbopt_crew_retire(DbOptMember *member, TimestampTz now)
 }
 
 /*
- * Could this session be asked to give way?  A build cannot stop half-way.
+ * Could this session be asked to give way?  A build cannot stop half-way, nor
+ * a caller's statement.
  */
 bool
 dbopt_crew_could_yield(const DbOptMember *member)
 {
 	return member->state == DBOPT_SESSION_BUSY && !member->yield &&
 		member->job.kind != DBOPT_JOB_INDEX &&
-		member->job.kind != DBOPT_JOB_LOG_INDEX;
+		member->job.kind != DBOPT_JOB_LOG_INDEX &&
+		member->job.kind != DBOPT_JOB_SQL;
 }
 
 void

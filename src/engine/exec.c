@@ -272,3 +272,40 @@ dbopt_exec_guard(DbOptExecFunction function, void *arg, DbOptFailure *failure)
 	MemoryContextSwitchTo(context);
 	return succeeded;
 }
+
+ErrorData *
+dbopt_exec_guard_all(DbOptExecFunction function, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_CATCH();
+	{
+		error = take_error(context);
+		if (IsTransactionOrTransactionBlock())
+			AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
+void
+dbopt_exec_send_error(ErrorData *error)
+{
+	error->output_to_server = false;
+	PG_TRY();
+	{
+		ReThrowError(error);
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}

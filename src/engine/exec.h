@@ -74,6 +74,15 @@ extern bool dbopt_exec_guard(DbOptExecFunction function, void *arg,
 							 DbOptFailure *failure);
 
 /*
+ * The same; returns the error with all that is known of it, in the current
+ * memory context; NULL: there was none.
+ */
+extern ErrorData *dbopt_exec_guard_all(DbOptExecFunction function, void *arg);
+
+/* Tells the client, and not the log, of an error that was caught before. */
+extern void dbopt_exec_send_error(ErrorData *error);
+
+/*
  * SPI_commit(), but returns what made it fail, in the current memory context;
  * NULL: committed.  There is a new transaction then, in either case.
  */

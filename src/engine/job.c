@@ -312,6 +312,7 @@ run_job(void *arg)
 			dbopt_index_job_run(NameStr(run->job->index), run->context);
 			break;
 		case DBOPT_JOB_LOG_INDEX:	/* log_build.c */
+		case DBOPT_JOB_SQL:		/* pooled_run.c */
 		case DBOPT_JOB_NONE:
 			break;
 	}

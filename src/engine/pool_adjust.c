@@ -84,7 +84,8 @@ retire_idle(const DbOptPoolLimits *limits, TimestampTz now, TimestampTz *next)
 	{
 		member = dbopt_crew_member(i);
 		if (member->state == DBOPT_SESSION_IDLE &&
-			!dbopt_crew_role(member->role)->needed)
+			!dbopt_crew_role(member->role)->needed &&
+			!dbopt_crew_role(member->role)->called)
 			dbopt_crew_retire(member, now);
 	}
 	while (dbopt_crew_alive() > limits->min &&

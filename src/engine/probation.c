@@ -299,7 +299,8 @@ ask_to_yield(void)
 		DbOptMember *member = dbopt_crew_member(i);
 
 		if (member->state == DBOPT_SESSION_BUSY && !member->yield &&
-			member->job.kind != DBOPT_JOB_SUSPECTS)
+			member->job.kind != DBOPT_JOB_SUSPECTS &&
+			member->job.kind != DBOPT_JOB_SQL)
 			dbopt_crew_ask_to_yield(member);
 	}
 }

@@ -103,6 +103,12 @@ dbopt_lane_next(bool first)
 	return hash_seq_search(&lane_scan);
 }
 
+bool
+dbopt_lanes_exist(void)
+{
+	return hash_get_num_entries(lanes) > 0;
+}
+
 DbOptLane *
 dbopt_lane_make(int32 handler_id)
 {

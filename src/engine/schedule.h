@@ -106,6 +106,7 @@ typedef struct DbOptCandidates
 extern void dbopt_schedule_init(void);
 extern DbOptLane *dbopt_lane_find(int32 handler_id);
 extern DbOptLane *dbopt_lane_next(bool first);
+extern bool dbopt_lanes_exist(void);
 extern DbOptTrack *dbopt_track_find(int32 cursor_id);
 extern DbOptTrack *dbopt_track_next(bool first);
 extern DbOptLane *dbopt_lane_make(int32 handler_id);
@@ -160,6 +161,9 @@ extern void dbopt_builds_assigned(void);
 extern void dbopt_builds_finished(const DbOptJob *job,
 								  const DbOptJobResult *result,
 								  TimestampTz now);
+
+/* schedule_callers.c */
+extern void dbopt_callers_collect(DbOptCandidates *candidates, int max);
 
 /* schedule_turns.c */
 extern void dbopt_candidates_sort(DbOptCandidates *candidates, int first);

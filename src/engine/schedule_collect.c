@@ -176,6 +176,8 @@ dbopt_schedule_has_room(const DbOptJob *job, int max)
 {
 	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
 
+	if (job->kind == DBOPT_JOB_SQL)
+		return true;
 	if (job->kind == DBOPT_JOB_INDEX || job->kind == DBOPT_JOB_LOG_INDEX)
 		return !dbopt_index_schedule_running() && !dbopt_builds_running();
 	return lane != NULL && lane_room(lane, max) > 0;

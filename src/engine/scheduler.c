@@ -303,10 +303,10 @@ take_reports(TimestampTz now)
 static void
 publish_round(const DbOptCandidates *candidates)
 {
-	int			builders = dbopt_index_schedule_running() +
-	dbopt_builds_running();
+	int			others = dbopt_index_schedule_running() +
+	dbopt_builds_running() + dbopt_crew_calls();
 
-	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - builders);
+	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - others);
 	pg_atomic_write_u32(&database->pending, candidates->due);
 	pg_atomic_write_u32(&database->waiting, candidates->waiting);
 	pg_atomic_fetch_add_u64(&database->rounds, 1);
@@ -328,6 +328,7 @@ scheduler_round(void)
 	dbopt_probation_read(now);
 	candidates = dbopt_schedule_collect(limits.max, now);
 	dbopt_probation_choose(candidates, now);
+	dbopt_callers_collect(candidates, limits.max);
 	dbopt_assign_jobs(candidates, &limits, now);
 	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);

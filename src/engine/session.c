@@ -17,11 +17,13 @@
 #include "compat.h"
 #include "engine/job.h"
 #include "engine/log_build.h"
+#include "engine/pooled.h"
 #include "engine/session.h"
 #include "engine/worker.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "state/caller.h"
 #include "state/circuit.h"
 #include "state/news.h"
 #include "state/pool.h"
@@ -43,6 +45,7 @@ typedef enum SessionOrder
 } SessionOrder;
 
 static DbOptWorkerTarget target;
+static volatile uint64 current_call = 0;	/* of a caller; 0: none */
 
 /* ---- coming and going ---------------------------------------------------- */
 
@@ -112,6 +115,8 @@ session_exit(int code, Datum arg)
 	dbopt_my_session = NULL;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	if (session->job.kind == DBOPT_JOB_SQL)
+		dbopt_caller_lose(&session->job);
 	dboid = session->dboid;
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
@@ -186,6 +191,18 @@ set_defaults(void)
 	DBOPT_DISABLE_TRANSACTION_TIMEOUT();
 }
 
+/*
+ * A caller's cancel that arrives when another job has begun is nobody's.
+ */
+static void
+handle_cancel(SIGNAL_ARGS)
+{
+	uint64		call = pg_atomic_exchange_u64(&dbopt_my_session->cancel, 0);
+
+	if (call == 0 || call == current_call)
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 static void
 connect_session(void)
 {
@@ -194,7 +211,7 @@ connect_session(void)
 
 	if (!attach_slot(&dboid, &roleid))
 		proc_exit(0);
-	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGINT, handle_cancel);
 	dbopt_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
@@ -240,6 +257,7 @@ next_order(DbOptJob *job)
 	{
 		order = ORDER_RUN;
 		*job = session->job;
+		current_call = job->kind == DBOPT_JOB_SQL ? job->ticket : 0;
 	}
 	else if (session->state == DBOPT_SESSION_STOPPING || !scheduler_present(session))
 		order = ORDER_GO;
@@ -260,7 +278,8 @@ report_job(const DbOptJob *job)
 		[DBOPT_JOB_RETRY] = "retrying events",
 		[DBOPT_JOB_SUSPECTS] = "running suspects of a crash",
 		[DBOPT_JOB_INDEX] = "building index",
-		[DBOPT_JOB_LOG_INDEX] = "building a log index"
+		[DBOPT_JOB_LOG_INDEX] = "building a log index",
+		[DBOPT_JOB_SQL] = "running SQL of a caller"
 	};
 	char		activity[32 + NAMEDATALEN];
 
@@ -270,6 +289,8 @@ report_job(const DbOptJob *job)
 	else if (job->kind == DBOPT_JOB_LOG_INDEX)
 		snprintf(activity, sizeof(activity), "%s, source %d",
 				 activities[job->kind], job->source_id);
+	else if (job->kind == DBOPT_JOB_SQL)
+		strlcpy(activity, activities[job->kind], sizeof(activity));
 	else
 		snprintf(activity, sizeof(activity), "%s, handler %d",
 				 activities[job->kind], job->handler_id);
@@ -282,13 +303,18 @@ run_job(const DbOptJob *job)
 	DbOptJobResult result = {0};
 
 	report_job(job);
-	if (job->kind == DBOPT_JOB_LOG_INDEX)
-		dbopt_log_build_run(job, &result);
+	if (job->kind == DBOPT_JOB_SQL)
+		dbopt_pooled_run(job);	/* resets before it answers */
 	else
-		dbopt_job_run(job, &result);
-	Assert(!IsTransactionState());
-	dbopt_session_release();
-	dbopt_session_reset();
+	{
+		if (job->kind == DBOPT_JOB_LOG_INDEX)
+			dbopt_log_build_run(job, &result);
+		else
+			dbopt_job_run(job, &result);
+		Assert(!IsTransactionState());
+		dbopt_session_release();
+		dbopt_session_reset();
+	}
 	report_idle(&result);
 }
 

@@ -9,14 +9,28 @@
 #include "commands/async.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "common/pg_prng.h"
 #include "engine/session.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/portal.h"
 
 /*
- * The steps of DISCARD ALL, but for the plan cache, which holds nothing of a
+ * What one job knows of the numbers to come, the next must not rely on.
+ */
+static void
+reset_random(void)
+{
+	double		seed = 2 * pg_prng_double(&pg_global_prng_state) - 1;
+
+	(void) DirectFunctionCall1(setseed, Float8GetDatum(seed));
+}
+
+/*
+ * The steps of DISCARD ALL, and the random numbers, but for the plan cache, which holds nothing of a
  * job's and makes the next one fast.  Settings return to what they were when
  * the session began: the role's and the database's own.  The role comes back
  * last, since a job may have been left with another one.
@@ -37,6 +51,7 @@ dbopt_session_reset(void)
 	LockReleaseAll(USER_LOCKMETHOD, true);
 	ResetTempTableNamespace();
 	ResetSequenceCaches();
+	reset_random();
 
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();

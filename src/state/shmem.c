@@ -30,6 +30,7 @@ static shmem_startup_hook_type previous_startup_hook = NULL;
 static DbOptSession *sessions;
 static DbOptHandlerState *handlers;
 static DbOptPrepared *prepared;
+static DbOptCaller *callers;
 
 static Size
 sessions_offset(void)
@@ -54,10 +55,18 @@ prepared_offset(void)
 }
 
 static Size
-shared_size(void)
+callers_offset(void)
 {
 	return add_size(prepared_offset(),
-					mul_size(max_prepared_xacts, sizeof(DbOptPrepared)));
+					MAXALIGN(mul_size(max_prepared_xacts,
+									  sizeof(DbOptPrepared))));
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(callers_offset(),
+					mul_size(MaxBackends, sizeof(DbOptCaller)));
 }
 
 static void
@@ -103,6 +112,7 @@ init_sessions(void)
 		pg_atomic_init_u32(&sessions[i].more, 0);
 		pg_atomic_init_u32(&sessions[i].yield, 0);
 		pg_atomic_init_u64(&sessions[i].looked_at, 0);
+		pg_atomic_init_u64(&sessions[i].cancel, 0);
 	}
 }
 
@@ -127,7 +137,9 @@ init_shared(void)
 	dbopt_shared->max_sessions = dbopt_session_slots();
 	dbopt_shared->max_handlers = dbopt_max_handlers;
 	dbopt_shared->max_prepared = max_prepared_xacts;
+	dbopt_shared->max_callers = MaxBackends;
 	pg_atomic_init_u32(&dbopt_shared->probation, 0);
+	pg_atomic_init_u32(&dbopt_shared->callers, 0);
 	if (!pg_strong_random(&dbopt_shared->incarnation,
 						  sizeof(dbopt_shared->incarnation)))
 		dbopt_shared->incarnation = GetCurrentTimestamp();
@@ -162,6 +174,7 @@ startup_shmem(void)
 	handlers = (DbOptHandlerState *)
 		((char *) dbopt_shared + handlers_offset());
 	prepared = (DbOptPrepared *) ((char *) dbopt_shared + prepared_offset());
+	callers = (DbOptCaller *) ((char *) dbopt_shared + callers_offset());
 	if (!found)
 	{
 		init_shared();
@@ -229,6 +242,13 @@ dbopt_prepared_slot(int number)
 {
 	Assert(number >= 0 && number < dbopt_shared->max_prepared);
 	return &prepared[number];
+}
+
+DbOptCaller *
+dbopt_caller_slot(int number)
+{
+	Assert(number >= 0 && number < dbopt_shared->max_callers);
+	return &callers[number];
 }
 
 /*

@@ -24,6 +24,7 @@
 #include "policy/histogram.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
+#include "storage/dsm_impl.h"
 #include "storage/lwlock.h"
 #include "storage/s_lock.h"
 
@@ -147,7 +148,8 @@ typedef enum DbOptJobKind
 								 * alone: a chunk, or with cursor_id 0 a
 								 * handler's due retries */
 	DBOPT_JOB_INDEX,			/* build an index; handler_id is 0 */
-	DBOPT_JOB_LOG_INDEX			/* build the log index of a source */
+	DBOPT_JOB_LOG_INDEX,		/* build the log index of a source */
+	DBOPT_JOB_SQL				/* run a caller's SQL; handler_id is -1 */
 } DbOptJobKind;
 
 typedef struct DbOptJob
@@ -160,6 +162,9 @@ typedef struct DbOptJob
 	TimestampTz since;			/* RETRY: none of the handler's retries is due
 								 * before; 0: unknown */
 	NameData	index;			/* INDEX: as declared */
+	int			caller;			/* SQL: its slot, */
+	uint64		ticket;			/* its call, */
+	dsm_handle	segment;		/* and where its statements are */
 } DbOptJob;
 
 typedef enum DbOptJobOutcome
@@ -212,7 +217,45 @@ typedef struct DbOptSession
 								 * present chunk */
 	pg_atomic_uint64 looked_at; /* news_taken when it last looked for events:
 								 * it has seen all news up to then */
+	pg_atomic_uint64 cancel;	/* the call that a SIGINT is meant for; 0: any
+								 * job */
+
+	/* Written by the session before it has a pid that anybody looks at. */
+	char		error_code[6];	/* why it could not connect; "": unknown */
+	char		error[DBOPT_ERROR_LENGTH];
 } DbOptSession;
+
+typedef enum DbOptCallerState
+{
+	DBOPT_CALLER_NONE,			/* the slot is not in use */
+	DBOPT_CALLER_WAITING,		/* for a session */
+	DBOPT_CALLER_SERVED,		/* a session has its statements */
+	DBOPT_CALLER_LOST			/* that session has gone */
+} DbOptCallerState;
+
+/*
+ * A backend that has SQL run in a pool session: one slot for each process, by
+ * its number.  All under dbopt_shared->lock.
+ */
+typedef struct DbOptCaller
+{
+	DbOptCallerState state;
+	Oid			dboid;
+	Oid			roleid;
+	int			role_limit;		/* sessions for this role's callers; -1: no
+								 * limit of its own */
+	uint64		ticket;			/* of this call: in the order of arrival */
+	TimestampTz since;			/* waiting */
+	pid_t		pid;
+	dsm_handle	segment;
+	int			session;		/* slot and generation of the session that
+								 * serves it */
+	uint32		session_generation;
+	bool		victim;			/* is about to give up, to end a deadlock */
+	char		error_code[6];	/* why no session could be created; "": none
+								 * has failed */
+	char		error[DBOPT_ERROR_LENGTH];
+} DbOptCaller;
 
 typedef struct DbOptCounters
 {
@@ -303,6 +346,7 @@ typedef struct DbOptShared
 	int			max_sessions;
 	int			max_handlers;
 	int			max_prepared;
+	int			max_callers;
 	bool		unclean_start;	/* the last end left no mark, or it was a
 								 * primary's that this server stood by */
 	int64		incarnation;	/* drawn at random at each start */
@@ -312,11 +356,14 @@ typedef struct DbOptShared
 	int			launcher_procno;
 	DbOptHold	holds[DBOPT_MAX_HOLDS];
 	int			solo_owner;		/* the database whose scheduler runs suspects:
-								 * slot + 1; 0: none.  Only it may assign jobs */
+								 * slot + 1; 0: none.  Only it may assign jobs
+								 * but callers' SQL */
+	uint64		last_ticket;	/* given to a caller */
 
 	/* Atomic. */
 	pg_atomic_uint32 probation; /* some database is on probation: nothing but
 								 * suspects is run in the cluster */
+	pg_atomic_uint32 callers;	/* that wait for a session */
 
 	/* Its own protection: broadcast whenever a worker has gone. */
 	ConditionVariable worker_gone;
@@ -330,7 +377,7 @@ typedef struct DbOptShared
 	/*
 	 * Behind this struct: DbOptSession[max_sessions],
 	 * DbOptHandlerState[max_handlers], and under lock
-	 * DbOptPrepared[max_prepared].
+	 * DbOptPrepared[max_prepared] and DbOptCaller[max_callers].
 	 */
 } DbOptShared;
 
@@ -342,6 +389,7 @@ extern DbOptDatabase *dbopt_database_find(Oid dboid);
 extern DbOptSession *dbopt_session_slot(int number);
 extern DbOptHandlerState *dbopt_handler_slot(int number);
 extern DbOptPrepared *dbopt_prepared_slot(int number);
+extern DbOptCaller *dbopt_caller_slot(int number);
 
 /* Sets the latch of a process by its number; harmless if it has gone. */
 extern void dbopt_process_wake(int procno);

@@ -110,7 +110,8 @@ static bool
 runs_events(const DbOptSession *session)
 {
 	if (!OidIsValid(session->dboid) ||
-		session->job.kind == DBOPT_JOB_NONE)
+		session->job.kind == DBOPT_JOB_NONE ||
+		session->job.kind == DBOPT_JOB_SQL)
 		return false;
 
 	/* One at work that was told to go is STOPPING. */

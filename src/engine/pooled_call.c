@@ -1,0 +1,320 @@
+/*
+ * pooled_call.c
+ *		A caller's SQL, seen from its backend.
+ *
+ * Run by any backend, in a transaction.  The segment belongs to the current
+ * resource owner: whatever ends the call (an error, a cancel, the end of the
+ * process) detaches it, and that tells the session to stop.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "engine/config.h"
+#include "engine/pooled.h"
+#include "libpq/pqmq.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "state/caller.h"
+#include "state/circuit.h"
+#include "state/guc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+#define BREAKER "database"
+
+typedef struct PooledCall
+{
+	DbOptPooledSegment segment;
+	shm_mq_handle *queue;
+	TimestampTz deadline;		/* for a session to be there */
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	bool		done;
+	ErrorData  *error;			/* that the session raised */
+} PooledCall;
+
+/* What has to be given back when the call ends; one call at a time. */
+static DbOptAdmission admission;
+static int	breaker = -1;
+
+/* ---- the breaker --------------------------------------------------------- */
+
+static const DbOptPolicy *
+find_policy(void)
+{
+	const DbOptPolicy *policy = dbopt_config_policy(dbopt_config_get(),
+													BREAKER);
+
+	if (policy == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("retry policy \"%s\" does not exist", BREAKER),
+				 errhint("Put it back into the table dbopt_retry_policy.")));
+	return policy;
+}
+
+static void
+ask_breaker(void)
+{
+	int			slot = dbopt_handler_find(MyDatabaseId, 0);
+	TimestampTz until;
+
+	admission = dbopt_circuit_admit(slot, &find_policy()->breaker, 1);
+	breaker = slot;
+	if (admission.granted > 0)
+		return;
+	until = dbopt_circuit_blocked_until(slot);
+	ereport(ERROR,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("circuit breaker \"%s\" is open", BREAKER),
+			 until == 0 || until == PG_INT64_MAX ?
+			 errdetail("It stays so until it is reset, or a trial has succeeded.") :
+			 errdetail("It stays so until %s.", timestamptz_to_str(until)),
+			 errhint("dbopt_reset_circuit_breaker('%s') closes it.", BREAKER)));
+}
+
+/* A call that ends without a verdict leaves the breaker as it was. */
+static void
+release_breaker(void)
+{
+	if (admission.granted > 0)
+		dbopt_circuit_release(breaker, &admission, 1);
+	admission.granted = 0;
+}
+
+/*
+ * A conflict between transactions is retryable, but says nothing about the
+ * database: it has answered.
+ */
+static bool
+counts(const ErrorData *error)
+{
+	const DbOptPolicy *policy = find_policy();
+
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_TRANSACTION_ROLLBACK ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	return dbopt_classify(policy->rules, policy->nrules,
+						  policy->retry_unknown,
+						  unpack_sql_state(error->sqlerrcode),
+						  error->message);
+}
+
+static void
+report_failure(bool counts)
+{
+	DbOptAdmission reported = admission;
+
+	admission.granted = 0;
+	dbopt_circuit_failure(breaker, &reported, counts);
+}
+
+static void
+report_success(void)
+{
+	DbOptAdmission reported = admission;
+
+	admission.granted = 0;
+	dbopt_circuit_success(breaker, &reported, 1);
+}
+
+/* ---- beginning and end --------------------------------------------------- */
+
+/* Raises nothing: may be part of an abort. */
+static void
+call_ended(dsm_segment *segment, Datum arg)
+{
+	pg_atomic_write_u32((pg_atomic_uint32 *) DatumGetPointer(arg), 1);
+	dbopt_caller_leave();
+	release_breaker();
+}
+
+static void
+begin_call(PooledCall *call, const DbOptPooledRequest *request)
+{
+	dbopt_pooled_segment_make(request, &call->segment);
+	shm_mq_set_receiver(call->segment.queue, MyProc);
+	call->queue = shm_mq_attach(call->segment.queue, call->segment.segment,
+								NULL);
+	on_dsm_detach(call->segment.segment, call_ended,
+				  PointerGetDatum(call->segment.gone));
+	call->deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									dbopt_pool_limits().acquire_timeout);
+	dbopt_caller_enter(GetUserId(), request->role_limit,
+					   dsm_segment_handle(call->segment.segment));
+}
+
+/* ---- what the session says ----------------------------------------------- */
+
+/* Whatever encoding the statement has chosen, it is not taken over unseen. */
+static const char *
+verified(const char *text)
+{
+	if (text == NULL || pg_verifymbstr(text, strlen(text), true))
+		return text;
+
+	return "(text in another encoding)";
+}
+
+static void
+parse_error(const char *data, Size length, ErrorData *error)
+{
+	StringInfoData message;
+
+	initStringInfo(&message);
+	appendBinaryStringInfo(&message, data, length);
+	pq_parse_errornotice(&message, error);
+	error->message = unconstify(char *, verified(error->message));
+	error->detail = unconstify(char *, verified(error->detail));
+	error->hint = unconstify(char *, verified(error->hint));
+	error->context = unconstify(char *, verified(error->context));
+	error->internalquery = unconstify(char *,
+									  verified(error->internalquery));
+}
+
+static void
+pass_notice(const char *data, Size length)
+{
+	ErrorData	notice;
+
+	parse_error(data, length, &notice);
+	ThrowErrorData(&notice);
+}
+
+/* The session's end need not be the caller's. */
+static void
+raise_lost(const char *detail)
+{
+	report_failure(true);
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the pool session that ran the statement has gone"),
+			 detail != NULL ? errdetail_internal("%s", detail) : 0,
+			 errhint("Whether it had committed is not known.")));
+}
+
+static void
+take_error(PooledCall *call, const char *data, Size length)
+{
+	call->error = palloc(sizeof(ErrorData));
+	parse_error(data, length, call->error);
+	if (call->error->elevel >= FATAL)
+		raise_lost(call->error->message);
+	call->done = true;
+}
+
+static void
+take_message(PooledCall *call, const char *data, Size length)
+{
+	switch (data[0])
+	{
+		case DBOPT_POOLED_ROWS:
+			dbopt_pooled_rows_store(data + 1, length - 1, call->store,
+									call->desc);
+			break;
+		case 'N':
+			pass_notice(data + 1, length - 1);
+			break;
+		case 'E':
+			take_error(call, data + 1, length - 1);
+			break;
+		case DBOPT_POOLED_DONE:
+			call->done = true;
+			break;
+		default:				/* nothing that a caller needs */
+			break;
+	}
+}
+
+/* ---- waiting ------------------------------------------------------------- */
+
+/* How long to sleep now, in milliseconds. */
+static long
+patience(const PooledCall *call, const DbOptCaller *caller)
+{
+	long		left;
+
+	if (caller->state != DBOPT_CALLER_WAITING)
+		return DeadlockTimeout;
+	left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   call->deadline);
+	if (left <= 0)
+	{
+		report_failure(true);
+		dbopt_pooled_raise_no_session(caller);
+	}
+	return left;
+}
+
+/*
+ * Sleeps until the session may have said something.  False: it has gone.
+ */
+static bool
+sleep_until_news(const PooledCall *call)
+{
+	DbOptCaller caller;
+	int			events;
+
+	dbopt_caller_look(&caller);
+	if (caller.state == DBOPT_CALLER_LOST)
+		return false;
+	events = WaitLatch(MyLatch,
+					   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   patience(call, &caller), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if ((events & WL_TIMEOUT) != 0 && caller.state == DBOPT_CALLER_SERVED)
+		dbopt_pooled_check_deadlock();
+	return true;
+}
+
+/* What it said before it went is read first. */
+static void
+receive_answer(PooledCall *call)
+{
+	bool		present = true;
+	void	   *data;
+	Size		length;
+
+	while (!call->done)
+	{
+		switch (shm_mq_receive(call->queue, &length, &data, true))
+		{
+			case SHM_MQ_SUCCESS:
+				take_message(call, data, length);
+				CHECK_FOR_INTERRUPTS();
+				break;
+			case SHM_MQ_WOULD_BLOCK:
+				if (!present)
+					raise_lost(NULL);
+				present = sleep_until_news(call);
+				break;
+			case SHM_MQ_DETACHED:
+				raise_lost(NULL);
+		}
+	}
+}
+
+void
+dbopt_pooled_call(const DbOptPooledRequest *request, Tuplestorestate *store,
+				  TupleDesc desc)
+{
+	PooledCall	call = {.store = store,.desc = desc};
+
+	ask_breaker();
+	begin_call(&call, request);
+	receive_answer(&call);
+	dbopt_caller_answered();
+	if (call.error == NULL)
+		report_success();
+	else
+		report_failure(counts(call.error));
+	dsm_detach(call.segment.segment);
+	if (call.error != NULL)
+		ThrowErrorData(call.error);
+}

@@ -1,0 +1,258 @@
+/*
+ * caller.c
+ *		The queue of backends that wait for a pool session, and who serves
+ *		whom.
+ *
+ * Run by callers, schedulers and sessions, under dbopt_shared->lock.  A call is
+ * known by its ticket, which no other call has, so that what comes late finds
+ * out.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "compat.h"
+#include "miscadmin.h"
+#include "state/caller.h"
+#include "state/news.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+static DbOptCaller *
+my_slot(void)
+{
+	return dbopt_caller_slot(DBOPT_MY_PROC_NUMBER);
+}
+
+/* ---- the caller ---------------------------------------------------------- */
+
+void
+dbopt_caller_count(DbOptPoolEvent event)
+{
+	DbOptDatabase *database;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(MyDatabaseId);
+	if (database != NULL)
+		pg_atomic_fetch_add_u64(&database->pool_events[event], 1);
+	LWLockRelease(dbopt_shared->lock);
+}
+
+void
+dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment)
+{
+	DbOptCaller *caller = my_slot();
+
+	dbopt_caller_count(DBOPT_POOL_ACQUIRE_REQUEST);
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	memset(caller, 0, sizeof(*caller));
+	caller->state = DBOPT_CALLER_WAITING;
+	caller->dboid = MyDatabaseId;
+	caller->roleid = roleid;
+	caller->role_limit = role_limit;
+	caller->ticket = ++dbopt_shared->last_ticket;
+	caller->since = GetCurrentTimestamp();
+	caller->pid = MyProcPid;
+	caller->segment = segment;
+	pg_atomic_fetch_add_u32(&dbopt_shared->callers, 1);
+	LWLockRelease(dbopt_shared->lock);
+	dbopt_scheduler_wake(MyDatabaseId);
+}
+
+void
+dbopt_caller_look(DbOptCaller *copy)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	*copy = *my_slot();
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
+ * The session's last word is here: there is nothing to cancel.
+ */
+void
+dbopt_caller_answered(void)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	my_slot()->state = DBOPT_CALLER_NONE;
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
+ * The session looks at what the signal was meant for, which may be over when
+ * it arrives.
+ */
+static void
+cancel_session(const DbOptCaller *caller)
+{
+	DbOptSession *session = dbopt_session_slot(caller->session);
+
+	if (session->generation != caller->session_generation ||
+		!OidIsValid(session->dboid) || session->pid == 0 ||
+		session->job.kind != DBOPT_JOB_SQL ||
+		session->job.ticket != caller->ticket)
+		return;
+	pg_atomic_write_u64(&session->cancel, caller->ticket);
+	kill(session->pid, SIGINT);
+}
+
+void
+dbopt_caller_leave(void)
+{
+	DbOptCaller *caller = my_slot();
+	DbOptCallerState state;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	state = caller->state;
+	if (state == DBOPT_CALLER_WAITING)
+		pg_atomic_fetch_sub_u32(&dbopt_shared->callers, 1);
+	if (state == DBOPT_CALLER_SERVED)
+		cancel_session(caller);
+	caller->state = DBOPT_CALLER_NONE;
+	LWLockRelease(dbopt_shared->lock);
+	if (state == DBOPT_CALLER_WAITING)
+	{
+		dbopt_caller_count(DBOPT_POOL_ACQUIRE_FAIL);
+		dbopt_scheduler_wake(MyDatabaseId);
+	}
+}
+
+/* ---- the scheduler ------------------------------------------------------- */
+
+static int
+compare_tickets(const void *a, const void *b)
+{
+	uint64		left = ((const DbOptWaitingCaller *) a)->ticket;
+	uint64		right = ((const DbOptWaitingCaller *) b)->ticket;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+DbOptWaitingCaller *
+dbopt_callers_waiting(Oid dboid, int *count)
+{
+	DbOptWaitingCaller *waiting;
+
+	*count = 0;
+	if (pg_atomic_read_u32(&dbopt_shared->callers) == 0)
+		return NULL;
+	waiting = palloc(dbopt_shared->max_callers * sizeof(DbOptWaitingCaller));
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_callers; i++)
+	{
+		DbOptCaller *caller = dbopt_caller_slot(i);
+		DbOptWaitingCaller *entry = &waiting[*count];
+
+		if (caller->state != DBOPT_CALLER_WAITING || caller->dboid != dboid)
+			continue;
+		entry->slot = i;
+		entry->roleid = caller->roleid;
+		entry->role_limit = caller->role_limit;
+		entry->ticket = caller->ticket;
+		entry->since = caller->since;
+		entry->segment = caller->segment;
+		(*count)++;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	qsort(waiting, *count, sizeof(DbOptWaitingCaller), compare_tickets);
+	return waiting;
+}
+
+void
+dbopt_callers_tell(Oid dboid, Oid roleid, const char *error_code,
+				   const char *error)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dbopt_shared->max_callers; i++)
+	{
+		DbOptCaller *caller = dbopt_caller_slot(i);
+
+		if (caller->state != DBOPT_CALLER_WAITING ||
+			caller->dboid != dboid || caller->roleid != roleid)
+			continue;
+		strlcpy(caller->error_code, error_code, sizeof(caller->error_code));
+		strlcpy(caller->error, error, sizeof(caller->error));
+	}
+	LWLockRelease(dbopt_shared->lock);
+}
+
+bool
+dbopt_caller_serve(const DbOptJob *job, int session)
+{
+	DbOptCaller *caller = dbopt_caller_slot(job->caller);
+
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+	if (caller->state != DBOPT_CALLER_WAITING ||
+		caller->ticket != job->ticket)
+		return false;
+	caller->state = DBOPT_CALLER_SERVED;
+	caller->session = session;
+	caller->session_generation = dbopt_session_slot(session)->generation;
+	pg_atomic_fetch_sub_u32(&dbopt_shared->callers, 1);
+	return true;
+}
+
+void
+dbopt_caller_lose(const DbOptJob *job)
+{
+	DbOptCaller *caller = dbopt_caller_slot(job->caller);
+
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+	if (caller->state != DBOPT_CALLER_SERVED ||
+		caller->ticket != job->ticket)
+		return;
+	caller->state = DBOPT_CALLER_LOST;
+	dbopt_process_wake(job->caller);
+}
+
+/* ---- deadlocks ----------------------------------------------------------- */
+
+static DbOptCaller *
+find_served(pid_t pid)
+{
+	for (int i = 0; i < dbopt_shared->max_callers; i++)
+	{
+		DbOptCaller *caller = dbopt_caller_slot(i);
+
+		if (caller->state == DBOPT_CALLER_SERVED && caller->pid == pid)
+			return caller;
+	}
+	return NULL;
+}
+
+pid_t
+dbopt_caller_waits_for(pid_t pid, bool *victim)
+{
+	DbOptCaller *caller;
+	pid_t		session = 0;
+
+	*victim = false;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	caller = find_served(pid);
+	if (caller != NULL &&
+		dbopt_session_slot(caller->session)->generation ==
+		caller->session_generation)
+	{
+		session = dbopt_session_slot(caller->session)->pid;
+		*victim = caller->victim;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return session;
+}
+
+bool
+dbopt_caller_become_victim(const pid_t *others, int count)
+{
+	bool		chosen = true;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < count && chosen; i++)
+	{
+		DbOptCaller *other = find_served(others[i]);
+
+		chosen = other == NULL || !other->victim;
+	}
+	my_slot()->victim = chosen;
+	LWLockRelease(dbopt_shared->lock);
+	return chosen;
+}

@@ -1,0 +1,65 @@
+/*
+ * caller.h
+ *		Backends that have SQL run in pool sessions: their queue, and who
+ *		serves whom.
+ *
+ * A backend has one slot, by its process number, since it has one call at a
+ * time.  Callers are served in the order of their tickets.
+ */
+#ifndef DBOPT_CALLER_H
+#define DBOPT_CALLER_H
+
+#include "state/shmem.h"
+
+/* What a scheduler has to know of a caller that waits. */
+typedef struct DbOptWaitingCaller
+{
+	int			slot;
+	Oid			roleid;
+	int			role_limit;
+	uint64		ticket;
+	TimestampTz since;
+	dsm_handle	segment;
+} DbOptWaitingCaller;
+
+/*
+ * By the caller: into the queue; a copy of its slot; its call has ended, and
+ * a session that is still at it is cancelled.
+ */
+extern void dbopt_caller_enter(Oid roleid, int role_limit,
+							   dsm_handle segment);
+extern void dbopt_caller_look(DbOptCaller *copy);
+extern void dbopt_caller_answered(void);
+extern void dbopt_caller_leave(void);
+
+/* Counts an event of this database's pool. */
+extern void dbopt_caller_count(DbOptPoolEvent event);
+
+/* By a scheduler: those that wait, in the order of arrival; palloc'd. */
+extern DbOptWaitingCaller *dbopt_callers_waiting(Oid dboid, int *count);
+
+/* By a scheduler: why there is no session for these callers yet. */
+extern void dbopt_callers_tell(Oid dboid, Oid roleid, const char *error_code,
+							   const char *error);
+
+/*
+ * Under dbopt_shared->lock: a session, by its slot, is about to get the job;
+ * false: the caller has gone.  It is woken by the session.  And: that session
+ * has gone.
+ */
+extern bool dbopt_caller_serve(const DbOptJob *job, int session);
+extern void dbopt_caller_lose(const DbOptJob *job);
+
+/*
+ * Whom a process waits for, by its pid: the session that runs its SQL, 0 for
+ * none.  And whether it has decided to give up.
+ */
+extern pid_t dbopt_caller_waits_for(pid_t pid, bool *victim);
+
+/*
+ * The caller's own call ends a deadlock, unless one of these others' has been
+ * chosen for that.
+ */
+extern bool dbopt_caller_become_victim(const pid_t *others, int count);
+
+#endif							/* DBOPT_CALLER_H */
