@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "engine/exec.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
@@ -26,6 +27,9 @@
 
 /* How long after a cancel that was swallowed the next one follows, ms. */
 #define CANCEL_AGAIN_MS 100
+
+/* Bytes of an error's texts that are kept at most: payload may be in them. */
+#define TEXT_MAX (64 * 1024)
 
 static TimeoutId timer = MAX_TIMEOUTS;	/* MAX_TIMEOUTS: not registered */
 static int64 timer_timeout = 0; /* microseconds; 0: it is not running */
@@ -95,6 +99,38 @@ timer_stop(void)
 	return timer_cancels > 0;
 }
 
+/*
+ * A copy of an error's text, or of its start.  What is no character of the
+ * database, as handlers in C may raise, becomes a question mark each byte:
+ * texts that are stored must be valid ones.
+ */
+static char *
+text_to_keep(const char *raised)
+{
+	int			rest = strnlen(raised, TEXT_MAX);
+	char	   *kept = palloc(rest + 1);
+	char	   *end = kept;
+
+	while (rest > 0)
+	{
+		int			length = pg_encoding_verifymbchar(GetDatabaseEncoding(),
+													  raised, rest);
+
+		if (length > 0)
+			memcpy(end, raised, length);
+		else
+		{
+			*end = '?';
+			length = 1;
+		}
+		raised += length;
+		end += length;
+		rest -= length;
+	}
+	*end = '\0';
+	return kept;
+}
+
 static void
 failure_from_error(DbOptFailure *failure)
 {
@@ -104,9 +140,9 @@ failure_from_error(DbOptFailure *failure)
 	memset(failure, 0, sizeof(*failure));
 	strlcpy(failure->sqlstate, unpack_sql_state(error->sqlerrcode),
 			sizeof(failure->sqlstate));
-	failure->message = pstrdup(error->message ? error->message : "");
-	failure->detail = error->detail ? pstrdup(error->detail) : NULL;
-	failure->hint = error->hint ? pstrdup(error->hint) : NULL;
+	failure->message = text_to_keep(error->message ? error->message : "");
+	failure->detail = error->detail ? text_to_keep(error->detail) : NULL;
+	failure->hint = error->hint ? text_to_keep(error->hint) : NULL;
 	FreeErrorData(error);
 }
 
@@ -157,12 +193,34 @@ dbopt_exec_raise_commit(const DbOptFailure *failure)
 			 errmsg("could not commit: %s", failure->message)));
 }
 
+/*
+ * A function in C may return with subtransactions of its own left open: they
+ * are not ours to commit.
+ */
+static void
+check_nest_level(int level)
+{
+	if (GetCurrentTransactionNestLevel() != level)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("the function has left a subtransaction open")));
+}
+
+/* Rolls back our subtransaction, and those that were left open in it. */
+static void
+roll_back_to(int level)
+{
+	while (GetCurrentTransactionNestLevel() >= level)
+		RollbackAndReleaseCurrentSubTransaction();
+}
+
 bool
 dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 			   DbOptFailure *failure)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	int			level = GetCurrentTransactionNestLevel() + 1;
 	volatile bool succeeded = false;
 
 	BeginInternalSubTransaction(NULL);
@@ -174,6 +232,7 @@ dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 		function(arg);
 		(void) timer_stop();
 		CHECK_FOR_INTERRUPTS(); /* the function may have cancelled itself */
+		check_nest_level(level);
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();
 		succeeded = true;
@@ -186,7 +245,7 @@ dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 		failure_from_error(failure);
 		failure->timed_out = timed_out &&
 			strcmp(failure->sqlstate, "57014") == 0;
-		RollbackAndReleaseCurrentSubTransaction();
+		roll_back_to(level);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
