@@ -34,7 +34,7 @@ $node->safe_psql(
 	END $$;
 });
 
-# How often the scheduler has gone to sleep.
+# How often the scheduler has come to rest.
 sub sleeps
 {
 	my $pid = $node->safe_psql('postgres',
