@@ -57,6 +57,8 @@
 	object_aclcheck(DatabaseRelationId, (dboid), (roleid), (mode))
 #define dbopt_namespace_aclcheck(nspoid, roleid, mode) \
 	object_aclcheck(NamespaceRelationId, (nspoid), (roleid), (mode))
+#define dbopt_tablespace_aclcheck(spcoid, roleid) \
+	object_aclcheck(TableSpaceRelationId, (spcoid), (roleid), ACL_CREATE)
 #define dbopt_owns_class(relid, roleid) \
 	object_ownercheck(RelationRelationId, (relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \
@@ -72,6 +74,8 @@
 	pg_database_aclcheck((dboid), (roleid), (mode))
 #define dbopt_namespace_aclcheck(nspoid, roleid, mode) \
 	pg_namespace_aclcheck((nspoid), (roleid), (mode))
+#define dbopt_tablespace_aclcheck(spcoid, roleid) \
+	pg_tablespace_aclcheck((spcoid), (roleid), ACL_CREATE)
 #define dbopt_owns_class(relid, roleid) \
 	pg_class_ownercheck((relid), (roleid))
 #define dbopt_owns_database(dboid, roleid) \

@@ -4,13 +4,15 @@
  *
  * Run by backends and pool sessions.  They go the way of a statement that a
  * person types, with its checks, its event triggers and its log entry, but
- * from a parse tree: no name is ever read as SQL.
+ * from a parse tree: no name is ever read as SQL.  Whoever runs them, what a
+ * definition says is analyzed as the table's owner.
  *
  * What runs CONCURRENTLY must not be in a transaction block, and commits
  * several transactions: what it works on lives in the caller's memory context.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "commands/defrem.h"
 #include "commands/tablecmds.h"
@@ -19,9 +21,12 @@
 #include "engine/index_build.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
+#include "parser/parse_utilcmd.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 /* ---- statements ---------------------------------------------------------- */
@@ -53,14 +58,26 @@ run_alone(Node *statement, const char *source)
 	MemoryContextSwitchTo(context);
 }
 
+/*
+ * CREATE INDEX on a table that is locked, analyzed as the table's owner: a
+ * constant of a type that the owner has made runs functions of his, and who
+ * builds may be a superuser.
+ */
 static IndexStmt *
-statement_for(const DbOptIndexTarget *target, const char *schema,
-			  const char *table, const char *name)
+statement_for(const DbOptIndexTarget *target, Oid relid, const char *name)
 {
 	IndexStmt  *statement = copyObject(target->statement);
+	Relation	rel = relation_open(relid, NoLock);
+	DbOptIndexScope scope;
 
 	statement->idxname = pstrdup(name);
-	statement->relation = makeRangeVar(pstrdup(schema), pstrdup(table), -1);
+	statement->relation =
+		makeRangeVar(get_namespace_name(RelationGetNamespace(rel)),
+					 pstrdup(RelationGetRelationName(rel)), -1);
+	dbopt_index_scope_begin(&scope, rel->rd_rel->relowner);
+	statement = transformIndexStmt(relid, statement, target->source);
+	dbopt_index_scope_end(&scope);
+	relation_close(rel, NoLock);
 	return statement;
 }
 
@@ -73,9 +90,9 @@ dbopt_index_create(const DbOptIndexTarget *target, const char *name)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	run((Node *) statement_for(target, get_namespace_name(schema),
-							   get_rel_name(target->relid), name),
-		target->source, PROCESS_UTILITY_QUERY);
+	LockRelationOid(target->relid, ShareLock);
+	run((Node *) statement_for(target, target->relid, name), target->source,
+		PROCESS_UTILITY_QUERY);
 	AtEOXact_GUC(false, guc_level);
 	CommandCounterIncrement();
 	return get_relname_relid(name, schema);
@@ -86,25 +103,24 @@ dbopt_index_create_concurrently(const DbOptIndexTarget *target, Oid relid,
 								const char *name)
 {
 	MemoryContext context = CurrentMemoryContext;
-	IndexStmt  *statement = NULL;
-	char	   *table;
+	IndexStmt  *statement;
 
 	dbopt_exec_begin();
 	MemoryContextSwitchTo(context);
-	table = get_rel_name(relid);
-	if (table != NULL)
-		statement = statement_for(target,
-								  get_namespace_name(get_rel_namespace(relid)),
-								  table, name);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	if (statement == NULL)
+	PushActiveSnapshot(GetTransactionSnapshot());
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
+	if (get_rel_relkind(relid) == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("a table was dropped while index \"%s\" was being built",
 						target->row->name)));
+	statement = statement_for(target, relid, name);
 	statement->concurrent = true;
-	run_alone((Node *) statement, target->source);
+	run((Node *) statement, target->source, PROCESS_UTILITY_TOPLEVEL);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 }
 
 static DropStmt *

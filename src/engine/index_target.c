@@ -13,6 +13,9 @@
 #include "access/genam.h"
 #include "catalog/index.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace_d.h"
+#include "catalog/pg_tablespace_d.h"
+#include "commands/tablespace.h"
 #include "compat.h"
 #include "engine/exec.h"
 #include "engine/index_parse.h"
@@ -111,25 +114,40 @@ name_taken(DbOptIndexTarget *target)
 	return NULL;
 }
 
+/*
+ * What the author of a row may not do, whoever builds the index: it may be a
+ * superuser.  NULL: nothing.
+ */
+static char *
+missing_right(const DbOptIndexRow *row, Oid relid)
+{
+	Oid			schema = get_rel_namespace(relid);
+
+	if (row->author == NULL)
+		return NULL;
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->author_oid)))
+		return psprintf("role \"%s\", who declared it, does not exist",
+						row->author);
+	if (!dbopt_owns_class(relid, row->author_oid))
+		return psprintf("role \"%s\", who declared it, does not own table \"%s\"",
+						row->author, get_rel_name(relid));
+	if (dbopt_namespace_aclcheck(schema, row->author_oid,
+								 ACL_CREATE) != ACLCHECK_OK)
+		return psprintf("role \"%s\", who declared it, may not create in schema \"%s\"",
+						row->author, get_namespace_name(schema));
+	return NULL;
+}
+
 /* What forbids the index, whatever its definition; NULL: nothing. */
 static char *
 obstacle(DbOptIndexTarget *target)
 {
-	const DbOptIndexRow *row = target->row;
-	char	   *table = get_rel_name(target->relid);
 	const char *unfit = dbopt_index_unfit(target->relid);
+	char	   *reason = missing_right(target->row, target->relid);
 
 	if (unfit != NULL)
-		return psprintf("\"%s\" %s", table, unfit);
-	if (row->author != NULL && !OidIsValid(row->author_oid))
-		return psprintf("role \"%s\", who declared it, does not exist",
-						row->author);
-	if (row->author != NULL &&
-		(!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->author_oid)) ||
-		 !dbopt_owns_class(target->relid, row->author_oid)))
-		return psprintf("role \"%s\", who declared it, does not own table \"%s\"",
-						row->author, table);
-	return name_taken(target);
+		return psprintf("\"%s\" %s", get_rel_name(target->relid), unfit);
+	return reason != NULL ? reason : name_taken(target);
 }
 
 /* ---- the definition ------------------------------------------------------ */
@@ -168,6 +186,17 @@ compare(DbOptIndexTarget *target)
 	index_close(index, AccessShareLock);
 }
 
+/* A tablespace is looked for as CREATE INDEX looks for it. */
+static void
+check_tablespace(const DbOptIndexRow *row, const char *name)
+{
+	Oid			tablespace = get_tablespace_oid(name, false);
+
+	if (row->author != NULL && tablespace != MyDatabaseTableSpace &&
+		dbopt_tablespace_aclcheck(tablespace, row->author_oid) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLESPACE, name);
+}
+
 static void
 try_definition(void *arg)
 {
@@ -182,6 +211,8 @@ try_definition(void *arg)
 	dbopt_index_direct(target->statement, target->row->name,
 					   target->row->is_unique, target->relid,
 					   target->row->shipped);
+	if (target->statement->tableSpace != NULL)
+		check_tablespace(target->row, target->statement->tableSpace);
 	target->shape = dbopt_index_shape(target->statement, target->relid,
 									  target->source);
 	dbopt_index_errors_end(&errors);

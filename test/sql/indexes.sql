@@ -160,6 +160,28 @@ CREATE TABLE "x (a); DROP TABLE users; --" (a int);
 INSERT INTO dbopt_index VALUES ('"; DROP TABLE users; --', '"x (a); DROP TABLE users; --"', '(a)');
 SELECT status, to_regclass('users') AS still_there FROM dbopt_index_status() WHERE table_name ~ 'DROP';
 
+-- A constant runs functions of whoever made its type, and nobody else's rights.
+CREATE ROLE index_springer;
+GRANT USAGE, CREATE ON SCHEMA indexes TO index_springer;
+GRANT INSERT ON dbopt_index TO index_springer;
+SET ROLE index_springer;
+CREATE TABLE sprung (a int);
+CREATE FUNCTION spring(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'index_springer' THEN RAISE WARNING 'running as %', current_user; END IF;
+	RETURN true;
+END $$;
+CREATE DOMAIN spring_domain AS text CHECK (indexes.spring(VALUE));
+CREATE TYPE spring_type AS (x spring_domain);
+INSERT INTO dbopt_index VALUES ('sprung_a', 'sprung', $$(a) WHERE '(x)'::indexes.spring_type IS NOT NULL$$);
+RESET ROLE;
+SELECT count(*) FROM dbopt_index_status() WHERE name = 'sprung_a' AND status = 'missing';
+CALL dbopt_ensure_indexes('sprung');
+SELECT status FROM dbopt_index_status() WHERE name = 'sprung_a';
+DELETE FROM dbopt_index WHERE name = 'sprung_a';
+DROP OWNED BY index_springer;
+DROP ROLE index_springer;
+
 -- Shipped rows can be edited, not deleted.
 DELETE FROM dbopt_index WHERE name = 'idx_users_email_lower';
 UPDATE dbopt_index SET name = 'mine' WHERE name = 'idx_users_email_lower';
@@ -188,8 +210,28 @@ SELECT name, status, reason FROM dbopt_index_status() WHERE name IN ('authors', 
 ALTER TABLE authors_table OWNER TO index_other;
 ALTER TABLE unborn OWNER TO index_author;
 SELECT name, status, reason FROM dbopt_index_status() WHERE name IN ('authors', 'not_born');
+-- What a superuser has built for him is what he might build himself.
+SET client_min_messages = warning;
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE index_space LOCATION '';
+RESET client_min_messages;
+CREATE TABLE placed (a int);
+ALTER TABLE placed OWNER TO index_author;
+SET ROLE index_author;
+INSERT INTO dbopt_index VALUES ('placed_here', 'placed', '(a) TABLESPACE index_space'),
+	('placed_nowhere', 'placed', '(a) TABLESPACE index_nowhere');
+RESET ROLE;
+SELECT name, status, reason FROM dbopt_index_status() WHERE name ~ '^placed';
+GRANT CREATE ON TABLESPACE index_space TO index_author;
+SELECT name, status, reason FROM dbopt_index_status() WHERE name = 'placed_here';
+REVOKE CREATE ON SCHEMA indexes FROM index_author;
+SELECT name, status, reason FROM dbopt_index_status() WHERE name = 'placed_here';
+GRANT CREATE ON SCHEMA indexes TO index_author;
+DELETE FROM dbopt_index WHERE name ~ '^placed';
+DROP TABLE placed;
 DROP OWNED BY index_author, index_other;
 DROP ROLE index_author, index_other;
+DROP TABLESPACE index_space;
 CREATE TABLE authors_table (a int);
 SELECT name, status, reason FROM dbopt_index_status() WHERE name = 'authors';
 

@@ -91,6 +91,29 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index i JOIN pg_class
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^dbopt_(new|old)'}),
 	0, 'the different one was replaced without a trace');
 
+# What an owner who cannot log in has declared runs functions of his with his
+# rights alone, though a superuser's session builds it.
+$node->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA s AUTHORIZATION nologin_owner;
+	GRANT INSERT ON dbopt_index TO nologin_owner;
+	SET ROLE nologin_owner;
+	CREATE TABLE s.trap AS SELECT 1 AS a;
+	CREATE FUNCTION s.spring(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF current_user <> 'nologin_owner' THEN RAISE LOG 'sprung as %', current_user; END IF;
+		RETURN true;
+	END $$;
+	CREATE DOMAIN s.sprung_text AS text CHECK (s.spring(VALUE));
+	CREATE TYPE s.sprung AS (x s.sprung_text);
+	INSERT INTO dbopt_index VALUES ('trap_a', 's.trap', $$(a) WHERE s.spring(a::text) AND '(x)'::s.sprung IS NOT NULL$$);
+	RESET ROLE;
+	CALL dbopt_ensure_indexes('s.trap', true);
+});
+is(status('trap_a'), 'valid', 'the index of an owner who cannot log in is built');
+unlike(slurp_file($node->logfile), qr/LOG:  sprung as/, 'and runs his functions as him');
+$node->safe_psql('postgres', q{DELETE FROM dbopt_index WHERE name = 'trap_a'; DROP SCHEMA s CASCADE});
+
 # A key that is there twice is told, and is not tried again.
 $node->safe_psql(
 	'postgres', q{
