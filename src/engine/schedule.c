@@ -12,21 +12,9 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#define MAX_IGNORED_TYPES 10000
-
-/* An event type, by its hash, and the cursors for it: none if no handler
- * wants it. */
-typedef struct Type
-{
-	uint64		type;			/* hash key */
-	dlist_head	tracks;
-} Type;
-
 static HTAB *lanes;
 static HTAB *tracks;
-static HTAB *types;
 static pairingheap put_off;		/* tracks, the next to be due on top */
-static int	nignored = 0;
 static bool doubts = false;		/* some track has check_chunks */
 static HASH_SEQ_STATUS lane_scan;
 static HASH_SEQ_STATUS track_scan;
@@ -82,7 +70,7 @@ dbopt_schedule_init(void)
 	put_off.ph_compare = compare_put_off;
 	lanes = make_table("dbopt lanes", sizeof(int32), sizeof(DbOptLane));
 	tracks = make_table("dbopt tracks", sizeof(int32), sizeof(DbOptTrack));
-	types = make_table("dbopt event types", sizeof(uint64), sizeof(Type));
+	dbopt_types_init();
 }
 
 DbOptLane *
@@ -154,27 +142,11 @@ dbopt_track_next(bool first)
 	return hash_seq_search(&track_scan);
 }
 
-static Type *
-make_type(uint64 type)
-{
-	bool		found;
-	Type	   *entry;
-
-	entry = hash_search(types, &type, HASH_ENTER, &found);
-	if (!found)
-	{
-		dlist_init(&entry->tracks);
-		nignored++;
-	}
-	return entry;
-}
-
 DbOptTrack *
 dbopt_track_make(int32 cursor_id, uint64 type)
 {
 	bool		found;
 	DbOptTrack *track;
-	Type	   *entry;
 
 	track = hash_search(tracks, &cursor_id, HASH_ENTER, &found);
 	if (found)
@@ -184,10 +156,7 @@ dbopt_track_make(int32 cursor_id, uint64 type)
 	track->cursor_id = cursor_id;
 	track->type = type;
 	dlist_init(&track->chunks);
-	entry = make_type(type);
-	if (dlist_is_empty(&entry->tracks))
-		nignored--;
-	dlist_push_tail(&entry->tracks, &track->of_type);
+	dbopt_type_add(track);
 	return track;
 }
 
@@ -313,15 +282,11 @@ dbopt_track_set_running(DbOptTrack *track, int running)
 void
 dbopt_track_drop(DbOptTrack *track)
 {
-	Type	   *entry = make_type(track->type);
-
 	lift(track);
 	while (!dlist_is_empty(&track->chunks))
 		pfree(dlist_container(DbOptLeftover, node,
 							  dlist_pop_head_node(&track->chunks)));
-	dlist_delete(&track->of_type);
-	if (dlist_is_empty(&entry->tracks))
-		nignored++;
+	dbopt_type_remove(track);
 	hash_search(tracks, &track->cursor_id, HASH_REMOVE, NULL);
 }
 
@@ -441,64 +406,4 @@ dbopt_tracks_trust(void)
 		 track = dbopt_track_next(false))
 		track->check_chunks = false;
 	doubts = false;
-}
-
-/* Would its events be run, if there were any? */
-static bool
-is_served(const DbOptTrack *track)
-{
-	const DbOptLane *lane = dbopt_lane_find(track->handler_id);
-
-	return lane != NULL && lane->open;
-}
-
-/*
- * News of an event type.
- */
-DbOptInterest
-dbopt_type_want(uint64 type, uint64 news, TimestampTz now)
-{
-	Type	   *entry = hash_search(types, &type, HASH_FIND, NULL);
-	bool		served = false;
-	dlist_iter	iter;
-
-	if (entry == NULL)
-		return DBOPT_INTEREST_UNKNOWN;
-	dlist_foreach(iter, &entry->tracks)
-	{
-		DbOptTrack *track = dlist_container(DbOptTrack, of_type, iter.cur);
-
-		dbopt_track_want(track, news, now);
-		served |= is_served(track);
-	}
-	return served ? DBOPT_INTEREST_SOME : DBOPT_INTEREST_NONE;
-}
-
-/*
- * Forgets which event types nobody wants: handlers have changed.
- */
-void
-dbopt_types_forget_ignored(void)
-{
-	HASH_SEQ_STATUS scan;
-	Type	   *entry;
-
-	if (nignored == 0)
-		return;
-	hash_seq_init(&scan, types);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (dlist_is_empty(&entry->tracks))
-			hash_search(types, &entry->type, HASH_REMOVE, NULL);
-	nignored = 0;
-}
-
-/*
- * Unless it has cursors by now, no handler wants this event type.
- */
-void
-dbopt_type_ignore(uint64 type)
-{
-	if (nignored >= MAX_IGNORED_TYPES)
-		dbopt_types_forget_ignored();
-	make_type(type);
 }

@@ -129,6 +129,11 @@ extern TimestampTz dbopt_tracks_put_off_until(TimestampTz now);
 extern void dbopt_track_doubt(DbOptTrack *track);
 extern void dbopt_tracks_trust(void);
 extern bool dbopt_schedule_checks_due(TimestampTz now);
+
+/* schedule_types.c */
+extern void dbopt_types_init(void);
+extern void dbopt_type_add(DbOptTrack *track);
+extern void dbopt_type_remove(DbOptTrack *track);
 extern DbOptInterest dbopt_type_want(uint64 type, uint64 news,
 									 TimestampTz now);
 extern void dbopt_type_ignore(uint64 type);
