@@ -15,7 +15,7 @@ $node->safe_psql('postgres', 'CREATE EXTENSION dbopt CASCADE');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT extversion FROM pg_extension WHERE extname = 'dbopt'"),
-	'1.0',
+	'1.1',
 	'extension created in a preloaded server');
 
 $node->restart;
