@@ -25,6 +25,7 @@
 #include "pgstat.h"
 #include "state/caller.h"
 #include "state/circuit.h"
+#include "state/database.h"
 #include "state/news.h"
 #include "state/pool.h"
 #include "state/solo.h"
@@ -229,6 +230,8 @@ static void
 report_idle(const DbOptJobResult *result)
 {
 	DbOptSession *session = dbopt_my_session;
+	DbOptDatabase *database = dbopt_database_slot(session->database);
+	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (result != NULL)
@@ -236,10 +239,12 @@ report_idle(const DbOptJobResult *result)
 		session->result = *result;
 		session->jobs_done++;
 	}
+	else if (database->dboid == session->dboid)
+		dbopt_database_count_create(database, now - session->since);
 	if (session->state == DBOPT_SESSION_STARTING ||
 		session->state == DBOPT_SESSION_BUSY)
 		session->state = DBOPT_SESSION_IDLE;
-	session->since = GetCurrentTimestamp();
+	session->since = now;
 	LWLockRelease(dbopt_shared->lock);
 
 	pgstat_report_activity(STATE_IDLE, NULL);

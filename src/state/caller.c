@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "state/caller.h"
+#include "state/database.h"
 #include "state/news.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
@@ -188,6 +189,8 @@ dbopt_caller_serve(const DbOptJob *job, int session)
 	caller->state = DBOPT_CALLER_SERVED;
 	caller->session = session;
 	caller->session_generation = dbopt_session_slot(session)->generation;
+	dbopt_database_count_acquire(dbopt_database_slot(dbopt_session_slot(session)->database),
+								 GetCurrentTimestamp() - caller->since);
 	pg_atomic_fetch_sub_u32(&dbopt_shared->callers, 1);
 	return true;
 }

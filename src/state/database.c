@@ -2,9 +2,9 @@
  * database.c
  *		The slots of databases, as the launcher gives them out.
  *
- * Run by the launcher alone, under dbopt_shared->lock.  A slot is its
- * database's while the launcher knows that the extension is there; the
- * generation moves with each scheduler that is started.
+ * Run by the launcher, under dbopt_shared->lock.  A slot is its database's
+ * while the launcher knows that the extension is there; the generation moves
+ * with each scheduler that is started.  Schedulers count times in it.
  */
 #include "postgres.h"
 
@@ -29,6 +29,9 @@ clear_counts(DbOptDatabase *database)
 
 	for (i = 0; i < DBOPT_POOL_EVENTS; i++)
 		pg_atomic_write_u64(&database->pool_events[i], 0);
+	memset(&database->acquire_times, 0, sizeof(database->acquire_times));
+	memset(&database->create_times, 0, sizeof(database->create_times));
+	database->acquire_total = database->create_total = 0;
 }
 
 static void
@@ -117,4 +120,28 @@ dbopt_database_on_probation(int slot, bool in_time)
 			break;
 	}
 	return false;
+}
+
+static void
+count_time(DbOptHistogram *times, uint64 *total, int64 microseconds)
+{
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+
+	microseconds = Max(microseconds, 0);
+	times->buckets[dbopt_histogram_bucket(microseconds)]++;
+	*total += microseconds;
+}
+
+void
+dbopt_database_count_acquire(DbOptDatabase *database, int64 microseconds)
+{
+	count_time(&database->acquire_times, &database->acquire_total,
+			   microseconds);
+}
+
+void
+dbopt_database_count_create(DbOptDatabase *database, int64 microseconds)
+{
+	count_time(&database->create_times, &database->create_total,
+			   microseconds);
 }

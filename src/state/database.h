@@ -35,4 +35,13 @@ extern bool dbopt_database_on_probation(int slot, bool in_time);
  */
 extern Oid	dbopt_database_adopt(int slot, uint32 *generation);
 
+/*
+ * Under dbopt_shared->lock: a caller has got a session, and a session is
+ * ready, after so long.
+ */
+extern void dbopt_database_count_acquire(DbOptDatabase *database,
+										 int64 microseconds);
+extern void dbopt_database_count_create(DbOptDatabase *database,
+										int64 microseconds);
+
 #endif							/* DBOPT_DATABASE_H */

@@ -107,6 +107,12 @@ typedef struct DbOptDatabase
 	int			scheduler_procno;
 	bool		held_down;		/* the scheduler was ended for a hold */
 	TimestampTz started_at;
+	DbOptHistogram acquire_times;	/* that callers waited for the session
+									 * which then ran their SQL */
+	uint64		acquire_total;	/* of these, microseconds */
+	DbOptHistogram create_times;	/* from asking for a session until it was
+									 * ready */
+	uint64		create_total;	/* of these, microseconds */
 
 	/* Atomic. */
 	pg_atomic_uint32 wants_session; /* found no free session slot in the
