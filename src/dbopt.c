@@ -125,7 +125,8 @@ is_lasting_name(const RangeVar *name)
 
 /*
  * What no object access hook tells in time: an index that is built
- * concurrently is valid only at the end, and partitions come and go.
+ * concurrently is valid only at the end, partitions come and go, and so do
+ * rights to connect, by grants on databases and of roles.
  */
 static void
 after_ddl(Node *statement)
@@ -145,6 +146,13 @@ after_ddl(Node *statement)
 			break;
 		case T_CreateStmt:
 			affected = ((CreateStmt *) statement)->partbound != NULL;
+			break;
+		case T_GrantStmt:
+			if (((GrantStmt *) statement)->objtype == OBJECT_DATABASE)
+				dbopt_news_note_roles();
+			break;
+		case T_GrantRoleStmt:
+			dbopt_news_note_roles();
 			break;
 		default:
 			break;

@@ -5,8 +5,8 @@
  *
  * Run by pool sessions, as the handler's role.  The function is called
  * directly, not by SQL, so what the executor would check is checked here:
- * EXECUTE on the function, SELECT on the table, the kind of function.  No
- * locks.
+ * EXECUTE on the function, SELECT and, where events are marked, UPDATE on the
+ * table, row level security, the kind of function.  No locks.
  */
 #include "postgres.h"
 
@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 /* The type that the handler's argument must have. */
@@ -63,19 +64,21 @@ function_problem(const DbOptCall *call, HeapTuple tuple)
 	return NULL;
 }
 
+/* The rights that registering asks for, too; events hidden are events lost. */
 static char *
 rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 {
-	AclMode		needed = handler->source->mark_processed ?
-	ACL_UPDATE : ACL_SELECT;
+	Oid			events = RelationGetRelid(log->root);
 
 	if (dbopt_function_aclcheck(handler->function, GetUserId()) != ACLCHECK_OK)
 		return "its role may not execute its function any more";
-	if (pg_class_aclcheck(RelationGetRelid(log->root), GetUserId(),
-						  needed) != ACLCHECK_OK)
-		return needed == ACL_UPDATE ?
-			"its role may not update the events table any more" :
-			"its role may not read the events table any more";
+	if (pg_class_aclcheck(events, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return "its role may not read the events table any more";
+	if (handler->source->mark_processed &&
+		pg_class_aclcheck(events, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		return "its role may not update the events table any more";
+	if (check_enable_rls(events, InvalidOid, true) == RLS_ENABLED)
+		return "row level security of the events table applies to its role";
 	return NULL;
 }
 

@@ -1,24 +1,35 @@
 /*
  * handler_state.c
- *		Are a handler's function and role still there, and what are they
- *		called?
+ *		Are a handler's function and role still there, may the role log in,
+ *		and what are they called?
  *
  * Run by the scheduler when the configuration has changed, and by
  * dbopt_resume().  In its own database a handler's function and role are their
  * OIDs; the names are what a restored dump goes by, so that they follow every
  * rename.  A dropped one is never replaced by another of the same name.
+ *
+ * A role that cannot log in has no session that could find that out, so it is
+ * found out here.  The rights that a handler needs beside that are checked by
+ * the session, before it calls the handler (call.c).
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type_d.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
 #include "engine/catalog.h"
 #include "engine/handler_state.h"
 #include "engine/owner_spi.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/syscache.h"
 
 /* A row of dbopt_handler. */
 typedef struct HandlerRow
@@ -116,10 +127,50 @@ store_handler(const HandlerRow *handler, DbOptLook *look)
 }
 
 static void
-set_missing(HandlerRow *handler, char *reason)
+set_broken(HandlerRow *handler, char *reason)
 {
 	handler->state = "broken";
 	handler->reason = reason;
+}
+
+static bool
+may_log_in(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		can_login = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+		ReleaseSysCache(tuple);
+	}
+	return can_login;
+}
+
+/* Why no session could be started as this role; NULL: one can. */
+static char *
+login_problem(Oid role, const char *name)
+{
+	if (DBOPT_ROLE_NEEDS_LOGIN && !may_log_in(role))
+		return psprintf("the role \"%s\" is not permitted to log in any more: ALTER ROLE %s LOGIN, then dbopt_resume_handler()",
+						name, quote_identifier(name));
+	if (dbopt_database_aclcheck(MyDatabaseId, role,
+								ACL_CONNECT) != ACLCHECK_OK)
+		return psprintf("the role \"%s\" may not connect to this database any more: GRANT CONNECT ON DATABASE %s TO %s, then dbopt_resume_handler()",
+						name,
+						quote_identifier(get_database_name(MyDatabaseId)),
+						quote_identifier(name));
+	return NULL;
+}
+
+/* A handler that is broken for another reason keeps that. */
+static void
+check_login(HandlerRow *handler)
+{
+	char	   *problem = login_problem(handler->role, handler->role_name);
+
+	if (problem != NULL && strcmp(handler->state, "ready") == 0)
+		set_broken(handler, problem);
 }
 
 static void
@@ -129,7 +180,7 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 	char	   *role = GetUserNameFromId(old->role, true);
 
 	if (get_func_name(old->function) == NULL)
-		set_missing(&new,
+		set_broken(&new,
 					psprintf("the function %s.%s is missing: register the handler with replace => true",
 							 quote_identifier(old->function_schema),
 							 old->function_name));
@@ -140,11 +191,14 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 		new.function_name = dbopt_function_signature(old->function);
 	}
 	if (role == NULL)
-		set_missing(&new,
+		set_broken(&new,
 					psprintf("the role \"%s\" is missing: register the handler with replace => true",
 							 old->role_name));
 	else
+	{
 		new.role_name = role;
+		check_login(&new);
+	}
 	if (!same_row(old, &new))
 		store_handler(&new, look);
 }

@@ -1,7 +1,7 @@
 /*
  * handler_state.h
- *		Are a handler's function and role still there, and what are they
- *		called?
+ *		Are a handler's function and role still there, may the role log in,
+ *		and what are they called?
  */
 #ifndef DBOPT_HANDLER_STATE_H
 #define DBOPT_HANDLER_STATE_H
@@ -20,7 +20,8 @@ typedef struct DbOptLook
 
 /*
  * Looks at the function and role of every handler and writes down their
- * present names; without one of them a handler is 'broken'.  In a transaction
+ * present names; without one of them, or when the role may not log in to this
+ * database, a handler is 'broken'.  In a transaction
  * and between dbopt_owner_begin() and dbopt_owner_end().  Adds to *look.
  */
 extern void dbopt_handlers_refresh(DbOptLook *look);

@@ -12,6 +12,7 @@
 
 #include "catalog/pg_inherits.h"
 #include "engine/watch.h"
+#include "miscadmin.h"
 #include "storage/lockdefs.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -66,6 +67,13 @@ object_changed(Datum arg, int cache, uint32 hash)
 		disturbed = true;
 }
 
+/* Any role may have its right to connect from any other. */
+static void
+membership_changed(Datum arg, int cache, uint32 hash)
+{
+	disturbed = true;
+}
+
 /* Forgets what was watched. */
 static void
 start_anew(void)
@@ -83,6 +91,9 @@ start_anew(void)
 		CacheRegisterSyscacheCallback(NAMESPACEOID, object_changed,
 									  (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHOID, object_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(DATABASEOID, object_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, membership_changed,
+									  (Datum) 0);
 	}
 	else
 		hash_destroy(watched);
@@ -117,6 +128,7 @@ dbopt_watch_begin(const DbOptConfig *config)
 	ListCell   *cell;
 
 	start_anew();
+	watch_object(DATABASEOID, MyDatabaseId);
 	foreach(cell, config->sources)
 		watch_source(lfirst(cell));
 	foreach(cell, config->handlers)

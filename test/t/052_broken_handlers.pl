@@ -77,6 +77,41 @@ breaks('EXECUTE is revoked', 'REVOKE EXECUTE ON FUNCTION a FROM app', qr/^its ro
 	q{GRANT EXECUTE ON FUNCTION a TO app; SELECT dbopt_resume_handler('a')});
 breaks('SELECT is revoked', 'REVOKE SELECT ON events FROM app', qr/^its role may not read the events table any more$/,
 	q{GRANT SELECT ON events TO app; SELECT dbopt_resume_handler('a')});
+breaks('row level security is enabled', 'ALTER TABLE events ENABLE ROW LEVEL SECURITY', qr/^row level security of the events table applies to its role$/,
+	q{ALTER TABLE events DISABLE ROW LEVEL SECURITY; SELECT dbopt_resume_handler('a')});
+
+# A role that cannot log in has no session to find out by.
+my $sessions = q{SELECT count(*) FROM dbopt_pool_sessions() WHERE role = 'app'};
+my $needs_login = $node->safe_psql('postgres', 'SHOW server_version_num') < 170000;
+
+sub keeps_out
+{
+	my ($what, $break, $reason, $mend) = @_;
+	my $before = () = slurp_file($node->logfile) =~ /could not start a dbopt session/g;
+
+	breaks($what, $break, $reason, "$mend; SELECT dbopt_resume_handler('a')");
+	my $after = () = slurp_file($node->logfile) =~ /could not start a dbopt session/g;
+	is($after, $before, '... without an attempt to start a session');
+	return;
+}
+
+keeps_out('LOGIN is taken', 'ALTER ROLE app NOLOGIN', qr/^the role "app" is not permitted to log in any more: ALTER ROLE app LOGIN, then dbopt_resume_handler\(\)$/,
+	'ALTER ROLE app LOGIN') if $needs_login;
+keeps_out('CONNECT is revoked', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC', qr/^the role "app" may not connect to this database any more: GRANT CONNECT /,
+	'GRANT CONNECT ON DATABASE postgres TO app');
+sql(q{CREATE ROLE friends; GRANT CONNECT ON DATABASE postgres TO friends; GRANT friends TO app; REVOKE CONNECT ON DATABASE postgres FROM app});
+keeps_out('it is no member of a role with CONNECT any more', 'REVOKE friends FROM app', qr/^the role "app" may not connect /,
+	'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+
+sql(q{SELECT dbopt_register_handler('idle', 'IDLE', 'a(events)', run_as => 'app')});
+insert();
+is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'all is well again');
+cmp_ok(sql($sessions), '>', 0, 'a session of the role is warm');
+sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+ok($node->poll_query_until('postgres', $sessions, '0'), 'it is ended when the role may not connect any more');
+is(sql(q{SELECT string_agg(name || ' ' || state, ', ' ORDER BY name) FROM dbopt_handlers}), 'a broken, b ready, idle broken', 'all handlers of the role are broken, without an event');
+sql(q{GRANT CONNECT ON DATABASE postgres TO PUBLIC; SELECT dbopt_resume_handler('a'), dbopt_resume_handler('idle'); SELECT dbopt_unregister_handler('idle')});
+
 my $register = q{SELECT dbopt_register_handler('a', 'A', 'a(events)', run_as => 'app', replace => true)};
 breaks('the function is dropped', 'DROP FUNCTION a', qr/function.*(missing|does not exist)/,
 	qq{CREATE FUNCTION a(e events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (\$1.id)'; $register});
@@ -97,6 +132,13 @@ sql(q{CREATE OR REPLACE FUNCTION a(e events) RETURNS void LANGUAGE sql AS 'INSER
 insert();
 is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'after replacing its body');
 is(sql("SELECT count(*) FROM seen WHERE id = $id + 1000"), '1', 'the new one runs');
+
+# The role is dropped: another of its name inherits nothing.
+$register = q{SELECT dbopt_register_handler('a', 'A', 'a(events)', run_as => 'app', replace => true)};
+breaks('the role is dropped', 'DROP OWNED BY app; DROP ROLE app', qr/^the role "app" is missing: register the handler with replace => true$/,
+	qq{CREATE ROLE app LOGIN; GRANT SELECT ON events TO app; GRANT INSERT ON seen TO app; GRANT EXECUTE ON FUNCTION a TO app;
+		CREATE OR REPLACE FUNCTION a(e events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (\$1.id)';
+		UPDATE seen SET id = id - 1000 WHERE id > 1000; $register});
 
 $node->stop;
 done_testing();
