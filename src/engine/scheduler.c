@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "state/circuit.h"
+#include "state/history.h"
 #include "state/hold.h"
 #include "state/news.h"
 #include "state/solo.h"
@@ -95,6 +96,7 @@ scheduler_exit(int code, Datum arg)
 		pg_atomic_write_u32(&database->pending, 0);
 		pg_atomic_write_u32(&database->waiting, 0);
 		pg_atomic_write_u32(&database->wants_session, 0);
+		dbopt_history_level(database, 0, 0);
 		dismiss_sessions();
 	}
 	LWLockRelease(dbopt_shared->lock);
@@ -298,7 +300,8 @@ take_reports(TimestampTz now)
 }
 
 /*
- * For dbopt_drain() and dbopt_pool_stats(): what is known at the end of this round.
+ * For dbopt_drain(), dbopt_pool_stats() and dbopt_report(): what is known at
+ * the end of this round.
  */
 static void
 publish_round(const DbOptCandidates *candidates)
@@ -309,6 +312,7 @@ publish_round(const DbOptCandidates *candidates)
 	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - others);
 	pg_atomic_write_u32(&database->pending, candidates->due);
 	pg_atomic_write_u32(&database->waiting, candidates->waiting);
+	dbopt_history_level(database, dbopt_crew_busy(), candidates->waiting);
 	pg_atomic_fetch_add_u64(&database->rounds, 1);
 }
 

@@ -18,6 +18,7 @@
 /* What a call did to a breaker, copied under the spinlock. */
 typedef struct DbOptTransition
 {
+	TimestampTz now;
 	DbOptBreaker before;
 	DbOptBreaker after;
 } DbOptTransition;
@@ -63,8 +64,8 @@ log_state(const char *name, const DbOptBreaker *breaker)
 static void
 follow_up(DbOptHandlerState *state, const DbOptTransition *transition)
 {
-	bool		changed = transition->before.state != transition->after.state ||
-	transition->before.tripped_by_hand != transition->after.tripped_by_hand;
+	bool		changed = dbopt_breaker_changed(&transition->before,
+												&transition->after);
 	Oid			dboid;
 	NameData	name;
 
@@ -86,6 +87,7 @@ follow_up(DbOptHandlerState *state, const DbOptTransition *transition)
 static void
 lock_breaker(DbOptHandlerState *state, DbOptTransition *transition)
 {
+	transition->now = GetCurrentTimestamp();
 	SpinLockAcquire(&state->mutex);
 	transition->before = state->breaker;
 }
@@ -94,6 +96,9 @@ static void
 unlock_breaker(DbOptHandlerState *state, DbOptTransition *transition)
 {
 	transition->after = state->breaker;
+	if (dbopt_breaker_changed(&transition->before, &transition->after))
+		dbopt_breaker_log_add(&state->breaker_log, &transition->before,
+							  &transition->after, transition->now);
 	SpinLockRelease(&state->mutex);
 	follow_up(state, transition);
 }
@@ -104,15 +109,13 @@ dbopt_circuit_admit(int slot, const DbOptBreakerConfig *config, int wanted)
 	DbOptHandlerState *state = slot_pointer(slot);
 	DbOptAdmission admission = {.granted = wanted};
 	DbOptTransition transition;
-	TimestampTz now;
 
 	if (state == NULL)
 		return admission;
 
-	now = GetCurrentTimestamp();
 	lock_breaker(state, &transition);
 	state->breaker_config = *config;
-	admission = dbopt_breaker_admit(&state->breaker, config, wanted, now);
+	admission = dbopt_breaker_admit(&state->breaker, config, wanted, transition.now);
 	state->counters.rejected +=
 		state->breaker.rejected - transition.before.rejected;
 	unlock_breaker(state, &transition);
@@ -125,14 +128,12 @@ dbopt_circuit_success(int slot, const DbOptAdmission *admission, int count)
 {
 	DbOptHandlerState *state = slot_pointer(slot);
 	DbOptTransition transition;
-	TimestampTz now;
 
 	if (state == NULL)
 		return;
 
-	now = GetCurrentTimestamp();
 	lock_breaker(state, &transition);
-	dbopt_breaker_success(&state->breaker, admission, count, now);
+	dbopt_breaker_success(&state->breaker, admission, count, transition.now);
 	unlock_breaker(state, &transition);
 }
 
@@ -143,15 +144,13 @@ dbopt_circuit_failure(int slot, const DbOptAdmission *admission,
 {
 	DbOptHandlerState *state = slot_pointer(slot);
 	DbOptTransition transition;
-	TimestampTz now;
 
 	if (state == NULL)
 		return;
 
-	now = GetCurrentTimestamp();
 	lock_breaker(state, &transition);
 	dbopt_breaker_failure(&state->breaker, &state->breaker_config, admission,
-						  retryable, now);
+						  retryable, transition.now);
 	unlock_breaker(state, &transition);
 }
 
@@ -162,15 +161,13 @@ dbopt_circuit_abandon(int slot, const DbOptAdmission *admission,
 {
 	DbOptHandlerState *state = slot_pointer(slot);
 	DbOptTransition transition;
-	TimestampTz now;
 
 	if (state == NULL)
 		return;
 
-	now = GetCurrentTimestamp();
 	lock_breaker(state, &transition);
 	dbopt_breaker_abandon(&state->breaker, &state->breaker_config, admission,
-						  unreported, now);
+						  unreported, transition.now);
 	unlock_breaker(state, &transition);
 }
 
@@ -208,14 +205,12 @@ dbopt_circuit_trip(int slot)
 {
 	DbOptHandlerState *state = slot_pointer(slot);
 	DbOptTransition transition;
-	TimestampTz now;
 
 	if (state == NULL)
 		return;
 
-	now = GetCurrentTimestamp();
 	lock_breaker(state, &transition);
-	dbopt_breaker_trip(&state->breaker, now);
+	dbopt_breaker_trip(&state->breaker, transition.now);
 	unlock_breaker(state, &transition);
 }
 

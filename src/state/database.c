@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "state/database.h"
+#include "state/history.h"
 #include "state/hold.h"
 
 static int
@@ -40,6 +41,7 @@ fill_slot(DbOptDatabase *database, Oid dboid)
 	if (database->dboid != dboid)
 	{
 		clear_counts(database);
+		dbopt_history_begin(database, dboid);
 		pg_atomic_write_u32(&database->probation,
 							dbopt_shared->unclean_start ?
 							DBOPT_PROBATION_AHEAD : DBOPT_PROBATION_OVER);

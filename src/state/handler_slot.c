@@ -43,7 +43,9 @@ clear_slot(DbOptHandlerState *state)
 	SpinLockAcquire(&state->mutex);
 	memset(&state->breaker_config, 0, sizeof(state->breaker_config));
 	memset(&state->breaker, 0, sizeof(state->breaker));
+	memset(&state->breaker_log, 0, sizeof(state->breaker_log));
 	memset(&state->counters, 0, sizeof(state->counters));
+	memset(&state->minutes, 0, sizeof(state->minutes));
 	state->failure_rate = 0;
 	state->mean_time = 0;
 	state->last_error_code[0] = '\0';

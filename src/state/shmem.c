@@ -99,6 +99,7 @@ init_databases(void)
 		pg_atomic_init_u32(&database->probation, DBOPT_PROBATION_OVER);
 		pg_atomic_init_u64(&database->rounds, 0);
 		SpinLockInit(&database->news_mutex);
+		SpinLockInit(&database->minutes_mutex);
 	}
 }
 

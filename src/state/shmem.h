@@ -21,7 +21,9 @@
 
 #include "datatype/timestamp.h"
 #include "policy/breaker.h"
+#include "policy/breaker_log.h"
 #include "policy/histogram.h"
+#include "policy/minutes.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm_impl.h"
@@ -133,6 +135,11 @@ typedef struct DbOptDatabase
 	DbOptNews	news;
 	uint64		unwanted[DBOPT_UNWANTED_TYPES]; /* each where its hash says,
 												 * 0: none */
+
+	/* Under minutes_mutex; see history.h. */
+	slock_t		minutes_mutex;
+	Oid			minutes_dboid;	/* whose they are */
+	DbOptDatabaseMinutes minutes;
 } DbOptDatabase;
 
 typedef enum DbOptSessionState
@@ -297,7 +304,10 @@ typedef struct DbOptHandlerState
 	slock_t		mutex;
 	DbOptBreakerConfig breaker_config;
 	DbOptBreaker breaker;
+	DbOptBreakerLog breaker_log;
 	DbOptCounters counters;
+	DbOptHandlerMinutes minutes;	/* not part of the counters:
+									 * dbopt_reset_stats() leaves them */
 	double		failure_rate;	/* recent, 0..1; for adaptive delays */
 	double		mean_time;		/* recent, microseconds; sizes the chunks */
 	char		last_error_code[6];

@@ -3,14 +3,15 @@
  *		Counting without a query.
  *
  * Run by pool sessions: a chunk counts in a DbOptTally of its own and adds it
- * under its handler's spinlock once.  Readers copy the slot under the same
- * spinlock (dbopt_handler_copy).
+ * under its handler's spinlock once, and to the history of its database.
+ * Readers copy the slot under the same spinlock (dbopt_handler_copy).
  */
 #include "postgres.h"
 
 #include <math.h>
 
 #include "mb/pg_wchar.h"
+#include "state/history.h"
 #include "state/stats.h"
 #include "storage/spin.h"
 #include "utils/timestamp.h"
@@ -110,6 +111,8 @@ dbopt_stats_add(int slot, const DbOptTally *tally)
 
 	SpinLockAcquire(&state->mutex);
 	add_counters(&state->counters, part);
+	dbopt_handler_minutes_add(&state->minutes, now, part->successes,
+							  part->failures);
 	if (part->attempts > 0)
 		move_means(state, part, weight);
 	if (part->successes > 0)
@@ -122,6 +125,7 @@ dbopt_stats_add(int slot, const DbOptTally *tally)
 		state->last_error_at = now;
 	}
 	SpinLockRelease(&state->mutex);
+	dbopt_history_count(part, now);
 }
 
 double
