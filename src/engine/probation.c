@@ -15,7 +15,9 @@
  *
  * What has crashed the server under observation waits for its policy's delay,
  * and takes the turn again when it is due: then all give way for it, but not
- * for ever.  A handler that takes long elsewhere puts it off.
+ * for ever.  Handlers that take long elsewhere put it off until they have ended
+ * what they are at; they get no more before it has run (solo.h), so that each
+ * can do that only once.
  */
 #include "postgres.h"
 
@@ -41,10 +43,16 @@
 /* Suspects that cannot be run hold up everything for this long. */
 #define GATE_US			(30 * USECS_PER_SEC)
 
-/* Others are made to wait for this long for one that is to run alone, */
+/* Others are made to wait for this long for one that is to run alone. */
 #define PATIENCE_US		(10 * USECS_PER_SEC)
 
-/* which is put off for this long then. */
+/*
+ * Then it is put off, until what is at work has ended, which is looked at this
+ * often,
+ */
+#define STALL_US		(5 * USECS_PER_SEC)
+
+/* or for this long, where nobody can tell when that will be. */
 #define PUT_OFF_US		(60 * USECS_PER_SEC)
 
 /* Between turns of what is run one by one, others have theirs. */
@@ -62,6 +70,8 @@ static bool doubt = true;
 static bool running = false;	/* a session that was sent for suspects */
 static TimestampTz wanted_since = 0;	/* the turn, or a session */
 static TimestampTz rest_until = 0;
+static bool stalling = false;	/* handlers, see dbopt_solo_stall() */
+static TimestampTz stalled_until = 0;
 
 static DbOptDatabase *
 my_slot(void)
@@ -255,8 +265,9 @@ is_runnable(const DbOptSuspects *entry, TimestampTz *next)
 static TimestampTz
 due_at(const DbOptSuspects *entry)
 {
-	return entry->suspicion == DBOPT_SUSPECT_GROUP ? entry->due_at :
-		Max(entry->due_at, rest_until);
+	TimestampTz at = Max(entry->due_at, stalled_until);
+
+	return entry->suspicion == DBOPT_SUSPECT_GROUP ? at : Max(at, rest_until);
 }
 
 static void
@@ -336,9 +347,37 @@ lose_patience(DbOptSuspects *entry, TimestampTz now)
 	if (now - wanted_since < PATIENCE_US)
 		return false;
 	wanted_since = 0;
-	entry->due_at = now + PUT_OFF_US;
+	if (dbopt_solo_is_quiet())
+		entry->due_at = now + PUT_OFF_US;
+	else
+	{
+		stalling = true;
+		stalled_until = now + (dbopt_solo_stall(my_database) ?
+							   STALL_US : PUT_OFF_US);
+	}
 	dbopt_solo_give_back(my_database);
 	return true;
+}
+
+/*
+ * Those who held up the suspects are waited for without the turn, and go on
+ * when nobody is left to wait for them.
+ */
+static void
+watch_stalled(TimestampTz now)
+{
+	Outlook		outlook;
+
+	if (!stalling || running || now < stalled_until)
+		return;
+	look(&outlook, now);
+	if (outlook.first == NULL && outlook.next > now + REST_US)
+	{
+		stalling = false;
+		dbopt_solo_unstall(my_database);
+	}
+	else if (outlook.first != NULL && dbopt_solo_stalled_at_work(my_database))
+		stalled_until = now + STALL_US;
 }
 
 /* Tells others when this database's probation is over. */
@@ -357,10 +396,13 @@ dbopt_probation_choose(DbOptCandidates *candidates, TimestampTz now)
 	Outlook		outlook;
 	bool		mine;
 
+	watch_stalled(now);
 	look(&outlook, now);
 	report(outlook.gate || (running && started_at != 0 && now < gate_until));
 	candidates->due += outlook.due;
 	candidates->next = Min(candidates->next, outlook.next);
+	if (stalling && stalled_until > now)
+		candidates->next = Min(candidates->next, stalled_until);
 	mine = (running || outlook.first != NULL) && dbopt_solo_take(my_database);
 	if (mine && !running && lose_patience(outlook.first, now))
 	{

@@ -11,6 +11,7 @@
 #include "engine/index_schedule.h"
 #include "engine/schedule.h"
 #include "state/circuit.h"
+#include "state/solo.h"
 
 /*
  * A session at work on a cursor finds new events by itself, between chunks.
@@ -62,6 +63,17 @@ add_due(DbOptCandidates *candidates, const DbOptLane *lane,
 	candidate = add_candidate(candidates, lane, job, since);
 	candidate->due = true;
 	candidate->helper = helper;
+}
+
+/*
+ * Until when the lane may have nothing; 0: it may have something now.
+ */
+static TimestampTz
+blocked_until(const DbOptLane *lane)
+{
+	if (dbopt_solo_is_stalled(lane->slot))
+		return DBOPT_NEVER;		/* woken by dbopt_solo_unstall() */
+	return dbopt_circuit_blocked_until(lane->slot);
 }
 
 /*
@@ -218,7 +230,7 @@ collect_busy_tracks(DbOptCandidates *candidates, int max, TimestampTz now)
 		track->helped_at = now;
 		lane = dbopt_lane_find(track->handler_id);
 		if (lane != NULL && lane->open &&
-			dbopt_circuit_blocked_until(lane->slot) == 0 &&
+			blocked_until(lane) == 0 &&
 			needs_help(track, candidates, now))
 		{
 			DbOptJob	job = {.kind = DBOPT_JOB_DELIVER};
@@ -255,7 +267,7 @@ collect_helpers(DbOptCandidates *candidates, int max, TimestampTz now)
 			continue;
 		lane = dbopt_lane_find(member->job.handler_id);
 		if (lane != NULL && lane->open && lane_room(lane, max) > 0 &&
-			dbopt_circuit_blocked_until(lane->slot) == 0)
+			blocked_until(lane) == 0)
 			add_candidate(candidates, lane, &member->job,
 						  now)->helper = true;
 	}
@@ -290,7 +302,7 @@ due_since(DbOptCandidates *candidates, const DbOptLane *lane, TimestampTz now)
 	const DbOptTrack *track;
 	TimestampTz retry_at;
 	TimestampTz since = DBOPT_NEVER;
-	TimestampTz blocked_until;
+	TimestampTz blocked;
 
 	if (!lane->open)
 		return DBOPT_NEVER;
@@ -304,10 +316,12 @@ due_since(DbOptCandidates *candidates, const DbOptLane *lane, TimestampTz now)
 		since = Min(since, retry_at);
 	if (track == NULL && retry_at == DBOPT_NEVER)
 		return DBOPT_NEVER;
-	blocked_until = dbopt_circuit_blocked_until(lane->slot);
-	if (blocked_until != 0)
+	blocked = blocked_until(lane);
+	if (blocked == DBOPT_NEVER && since != DBOPT_NEVER)
+		candidates->due += Max(lane->nready, 1);
+	if (blocked != 0)
 	{
-		candidates->next = Min(candidates->next, blocked_until);
+		candidates->next = Min(candidates->next, blocked);
 		return DBOPT_NEVER;
 	}
 	if (retry_at > now)

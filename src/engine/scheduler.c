@@ -101,6 +101,7 @@ scheduler_exit(int code, Datum arg)
 	}
 	LWLockRelease(dbopt_shared->lock);
 
+	dbopt_solo_unstall(target.slot);
 	dbopt_solo_give_back(target.slot);
 	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
 	dbopt_launcher_wake();

@@ -121,7 +121,7 @@ crash_failure(const DbOptHandler *handler)
 	DbOptFailure failure = {0};
 
 	strlcpy(failure.sqlstate, "57P02", sizeof(failure.sqlstate));
-	failure.message = psprintf("the server crashed while handler \"%s\" ran this event and nothing else ran",
+	failure.message = psprintf("the server crashed while handler \"%s\" ran this event and no other handler ran",
 							   handler->name);
 	return failure;
 }

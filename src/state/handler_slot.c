@@ -14,9 +14,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* The number of a slot, or -1; InvalidOid looks for a free one. */
-static int
-find_slot(Oid dboid, int32 handler_id)
+int
+dbopt_handler_find_locked(Oid dboid, int32 handler_id)
 {
 	Assert(LWLockHeldByMe(dbopt_shared->lock));
 
@@ -39,6 +38,7 @@ clear_slot(DbOptHandlerState *state)
 
 	pg_atomic_write_u64(&state->next_retry_at, PG_INT64_MAX);
 	pg_atomic_write_u32(&state->in_flight, 0);
+	pg_atomic_write_u32(&state->stalled_by, 0);
 
 	SpinLockAcquire(&state->mutex);
 	memset(&state->breaker_config, 0, sizeof(state->breaker_config));
@@ -85,10 +85,10 @@ dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name)
 		return -1;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	number = find_slot(dboid, handler_id);
+	number = dbopt_handler_find_locked(dboid, handler_id);
 	if (number < 0)
 	{
-		number = find_slot(InvalidOid, 0);
+		number = dbopt_handler_find_locked(InvalidOid, 0);
 		if (number >= 0)
 		{
 			DbOptHandlerState *state = dbopt_handler_slot(number);
@@ -117,7 +117,7 @@ dbopt_handler_find(Oid dboid, int32 handler_id)
 	if (dbopt_shared == NULL)
 		return -1;
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	number = find_slot(dboid, handler_id);
+	number = dbopt_handler_find_locked(dboid, handler_id);
 	LWLockRelease(dbopt_shared->lock);
 	return number;
 }
@@ -131,7 +131,7 @@ dbopt_handler_release(Oid dboid, int32 handler_id)
 	if (dbopt_shared == NULL)
 		return;
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	number = find_slot(dboid, handler_id);
+	number = dbopt_handler_find_locked(dboid, handler_id);
 	if (number >= 0)
 		dbopt_handler_slot(number)->dboid = InvalidOid;
 	LWLockRelease(dbopt_shared->lock);
@@ -162,7 +162,7 @@ dbopt_handler_copy(Oid dboid, int32 handler_id, DbOptHandlerState *copy)
 	if (dbopt_shared == NULL)
 		return false;
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	number = find_slot(dboid, handler_id);
+	number = dbopt_handler_find_locked(dboid, handler_id);
 	if (number >= 0)
 	{
 		DbOptHandlerState *state = dbopt_handler_slot(number);

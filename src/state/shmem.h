@@ -299,6 +299,8 @@ typedef struct DbOptHandlerState
 	pg_atomic_uint64 next_retry_at; /* TimestampTz of its first retry;
 									 * PG_INT64_MAX: none */
 	pg_atomic_uint32 in_flight; /* events */
+	pg_atomic_uint32 stalled_by;	/* gets no jobs until that database has
+									 * run its suspects: slot + 1; 0: none */
 
 	/* Under mutex. */
 	slock_t		mutex;

@@ -9,7 +9,9 @@
  */
 #include "postgres.h"
 
+#include "state/circuit.h"
 #include "state/solo.h"
+#include "utils/timestamp.h"
 
 void
 dbopt_schedulers_wake(void)
@@ -129,4 +131,94 @@ dbopt_solo_is_quiet(void)
 		quiet = !runs_events(dbopt_session_slot(i));
 	LWLockRelease(dbopt_shared->lock);
 	return quiet;
+}
+
+/* The slot of the handler that a session is at work for; NULL: none. */
+static DbOptHandlerState *
+handler_at_work(const DbOptSession *session)
+{
+	int			number = session->job.handler_id <= 0 ? -1 :
+	dbopt_handler_find_locked(session->dboid, session->job.handler_id);
+
+	return number < 0 ? NULL : dbopt_handler_slot(number);
+}
+
+static void
+log_stall(const NameData *names, int count)
+{
+	for (int i = 0; i < count; i++)
+		ereport(LOG,
+				(errmsg("handler \"%s\" gets no more events until a suspect of a crash has run alone",
+						NameStr(names[i])),
+				 errdetail("The suspect has waited for it in vain."),
+				 errhint("Give handlers that may take long a timeout.")));
+}
+
+bool
+dbopt_solo_stall(int database)
+{
+	NameData   *names = palloc(sizeof(NameData) * dbopt_shared->max_sessions);
+	int			count = 0;
+	bool		all = true;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+		DbOptHandlerState *state;
+
+		if (!runs_events(session))
+			continue;
+		state = handler_at_work(session);
+		if (state == NULL)
+			all = false;
+		else if (pg_atomic_exchange_u32(&state->stalled_by, database + 1) == 0)
+			names[count++] = state->name;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	log_stall(names, count);
+	pfree(names);
+	return all;
+}
+
+void
+dbopt_solo_unstall(int database)
+{
+	bool		any = false;
+
+	for (int i = 0; i < dbopt_shared->max_handlers; i++)
+	{
+		uint32		stalled_by = database + 1;
+
+		any |= pg_atomic_compare_exchange_u32(&dbopt_handler_slot(i)->stalled_by,
+											  &stalled_by, 0);
+	}
+	if (any)
+		dbopt_schedulers_wake();
+}
+
+bool
+dbopt_solo_stalled_at_work(int database)
+{
+	bool		found = false;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_sessions && !found; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+		DbOptHandlerState *state = runs_events(session) ?
+		handler_at_work(session) : NULL;
+
+		found = state != NULL &&
+			pg_atomic_read_u32(&state->stalled_by) == database + 1;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return found;
+}
+
+bool
+dbopt_solo_is_stalled(int handler_slot)
+{
+	return handler_slot >= 0 &&
+		pg_atomic_read_u32(&dbopt_handler_slot(handler_slot)->stalled_by) != 0;
 }

@@ -4,7 +4,9 @@
  *		the whole cluster.
  *
  * A scheduler that holds the turn is the only one that may assign jobs; the
- * others hear of it, and ask their sessions to give way.
+ * others hear of it, and ask their sessions to give way.  Handlers that take
+ * too long for that are stalled: they end what they are at, and get no more
+ * until those who wait for the turn have had it.
  */
 #ifndef DBOPT_SOLO_H
 #define DBOPT_SOLO_H
@@ -34,6 +36,20 @@ extern void dbopt_solo_wake_owner(void);
 
 /* Does no session in the cluster run events? */
 extern bool dbopt_solo_is_quiet(void);
+
+/*
+ * The turn was waited for too long: the handlers that are at work get no more
+ * jobs until dbopt_solo_unstall().  False: not all that is at work is a
+ * handler's with a slot.
+ */
+extern bool dbopt_solo_stall(int database);
+extern void dbopt_solo_unstall(int database);
+
+/* Is one of them still at work? */
+extern bool dbopt_solo_stalled_at_work(int database);
+
+/* Is this handler, by its slot or -1, one of them? */
+extern bool dbopt_solo_is_stalled(int handler_slot);
 
 /* For whoever changes what all schedulers wait for. */
 extern void dbopt_schedulers_wake(void);

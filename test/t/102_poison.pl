@@ -104,7 +104,7 @@ sub check
 		'0|0', "$type: only poison is given up, all else has run once");
 	is( $node->safe_psql('postgres', qq{
 		SELECT DISTINCT attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = '$handler'}),
-		"$attempts|57P02|the server crashed while handler \"$handler\" ran this event and nothing else ran",
+		"$attempts|57P02|the server crashed while handler \"$handler\" ran this event and no other handler ran",
 		"$type: the error tells the truth");
 	return;
 }

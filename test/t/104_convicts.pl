@@ -1,0 +1,106 @@
+# What has crashed the server is tried again when nothing else runs.  Handlers
+# that take long hold that up, but only by what they are at: they get no more
+# until it has run, while all others go on.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('convicts');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+restart_after_crash = on
+max_worker_processes = 24
+dbopt.pool_max = 5
+log_statement = none
+});
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+
+# In either database a handler that waits until it is let go; and in one of
+# them an event that is poison, and a handler that does well.
+foreach my $db (qw(postgres other))
+{
+	$node->safe_psql($db, q{
+		CREATE EXTENSION dbopt CASCADE;
+		SELECT dbopt_create_events('log', false);
+		CREATE TABLE effects (id uuid);
+		CREATE FUNCTION long(e log) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE LOG 'a long one begins';
+			INSERT INTO effects VALUES (e.id);
+			PERFORM pg_advisory_xact_lock(1);
+		END $$;
+		CREATE FUNCTION go(e log) RETURNS void LANGUAGE plpgsql
+			AS $$ BEGIN INSERT INTO effects VALUES (e.id); END $$;
+		CREATE FUNCTION die(e log) RETURNS void LANGUAGE plpgsql
+			AS $$ BEGIN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; PERFORM pg_sleep(60); /* handler */ END $$;
+		INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown)
+		VALUES ('thrice', 3, '4 s', '4 s', 'none', true);
+		SELECT dbopt_register_handler('long', 'LONG', 'long(log)', chunk_size => 1, max_concurrency => 2);
+		SELECT dbopt_register_handler('go', 'GO', 'go(log)');
+		SELECT dbopt_register_handler('die', 'DIE', 'die(log)', policy => 'thrice');
+	});
+}
+
+sub add_events
+{
+	my ($db, $type, $count) = @_;
+
+	$node->safe_psql($db, "INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+		SELECT '$type', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, $count)");
+	return;
+}
+
+sub undelivered
+{
+	my ($type) = @_;
+
+	return "SELECT count(*) FROM log e WHERE event_type = '$type' AND NOT EXISTS (SELECT FROM effects x WHERE x.id = e.id)";
+}
+
+# Two crashes: among others, and as the only one of its group.
+add_events('postgres', 'DIE', 1);
+$node->wait_for_log(qr/(?:terminated by signal 9.*){2}database system is ready/s);
+$node->poll_query_until('postgres', 'SELECT true');
+
+# While it waits for the third attempt, long ones begin.  Those in the other
+# database wait for the same lock there.
+my @lockers = map { $node->background_psql($_) } qw(postgres other);
+$_->query_safe('SELECT pg_advisory_lock(1)') foreach @lockers;
+my $offset = -s $node->logfile;
+add_events($_, 'LONG', 4) foreach qw(postgres other);
+$node->wait_for_log(qr/(?:a long one begins.*){4}/s, $offset);
+is($node->safe_psql('postgres', 'SELECT suspicion FROM dbopt_chunk WHERE suspicion > 0'), '2', 'an event is to be tried alone');
+
+$offset = -s $node->logfile;
+$node->wait_for_log(qr/(?:handler "long" gets no more events until a suspect of a crash has run.*){2}/s, $offset);
+pass('handlers that do not give way for it are told apart');
+foreach my $db (qw(postgres other))
+{
+	add_events($db, 'GO', 10);
+	ok($node->poll_query_until($db, undelivered('GO'), '0'), "$db: others go on meanwhile");
+	is($node->safe_psql($db, "SELECT dbopt_drain('100 ms')"), 'f', "$db: what is held back is not forgotten");
+}
+
+# The long ones end, and more of them wait.
+$_->query_safe('SELECT pg_advisory_unlock(1)') foreach @lockers;
+$node->wait_for_log(qr/terminated by signal 9/, $offset);
+my ($before) = slurp_file($node->logfile, $offset) =~ /^(.*?)terminated by signal 9/s;
+unlike($before, qr/a long one begins/, 'they get no more before it has run');
+eval { $_->quit } foreach @lockers;
+
+foreach my $db (qw(postgres other))
+{
+	ok($node->poll_query_until($db, undelivered('LONG'), '0'), "$db: then they do");
+	is($node->safe_psql($db, "SELECT dbopt_drain('60 s')"), 't', "$db: drained");
+	is( $node->safe_psql($db, q{SELECT count(*), count(DISTINCT id) FROM effects}), '14|14', "$db: each event had its effect once");
+}
+is( $node->safe_psql('postgres', 'SELECT handler, attempts, error_code FROM dbopt_dead_letters'),
+	'die|3|57P02', 'and the event is given up');
+is($node->safe_psql('other', 'SELECT count(*) FROM dbopt_dead_letters'), '0', 'but no other');
+$node->stop;
+done_testing();
