@@ -97,6 +97,11 @@ key_column(const DbOptLog *log)
 												  log->key_column - 1)->attname));
 }
 
+/*
+ * The rows are few among many, whatever the table's statistics say: a table
+ * that has just been filled has none, and would be read as a whole for each
+ * slice of a chunk.
+ */
 static void
 run_update(const DbOptLog *log, const char *sql, const DbOptOwnerArgs *args)
 {
@@ -105,6 +110,7 @@ run_update(const DbOptLog *log, const char *sql, const DbOptOwnerArgs *args)
 	dbopt_owner_begin_as(&scope, log->root->rd_rel->relowner,
 						 SECURITY_LOCAL_USERID_CHANGE |
 						 SECURITY_RESTRICTED_OPERATION);
+	dbopt_owner_pin("enable_seqscan", "off");
 	dbopt_owner_execute(sql, args);
 	dbopt_owner_end(&scope);
 }

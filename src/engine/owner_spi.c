@@ -51,11 +51,11 @@ dbopt_extension_owner(void)
 }
 
 /*
- * Pins a setting until the nest level ends, whoever the caller is: all
- * settings pinned here are ones that everybody may set.
+ * Pins a setting until dbopt_owner_end(), whoever the caller is: to be used for
+ * settings that everybody may set.
  */
-static void
-pin_setting(const char *name, const char *value)
+void
+dbopt_owner_pin(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -79,8 +79,8 @@ dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner, int security_context)
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(owner, scope->security_context | security_context);
 	scope->guc_level = NewGUCNestLevel();
-	pin_setting("search_path", "pg_catalog, pg_temp");
-	pin_setting("row_security", "off");
+	dbopt_owner_pin("search_path", "pg_catalog, pg_temp");
+	dbopt_owner_pin("row_security", "off");
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");

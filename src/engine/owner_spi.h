@@ -47,6 +47,7 @@ extern Oid	dbopt_extension_owner(void);
 extern void dbopt_owner_begin(DbOptOwnerScope *scope);
 extern void dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner,
 								 int security_context);
+extern void dbopt_owner_pin(const char *name, const char *value);
 extern void dbopt_owner_end(const DbOptOwnerScope *scope);
 
 extern void dbopt_owner_bind(DbOptOwnerArgs *args, Oid type, Datum value);

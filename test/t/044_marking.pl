@@ -36,6 +36,16 @@ $node->safe_psql(
 
 is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}),
 	't', 'every event is delivered or given up');
+
+# The sessions report what they have read when their jobs end.
+$node->poll_query_until('postgres',
+	q{SELECT n_tup_upd >= 5998 FROM pg_stat_user_tables WHERE relname = 'events'}
+) or die 'the updates were not reported';
+is( $node->safe_psql(
+		'postgres',
+		q{SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'events'}),
+	'0',
+	'the table, without statistics, is not read as a whole to mark them');
 is( $node->safe_psql(
 		'postgres', 'SELECT count(*), count(DISTINCT event_id) FROM done'),
 	'5998|5998',
