@@ -55,7 +55,7 @@ server_pids() {
 	local pid
 
 	for pid in $(ps -o pid= --ppid "$(head -n 1 "$work/data/postmaster.pid")"); do
-		! tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q "$1" || echo "$pid"
+		! { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q "$1" || echo "$pid"
 	done
 }
 
@@ -369,25 +369,32 @@ lines_memory() {
 	END
 }
 
-# What runs on 200,000 events in one session; a backend that does the same is
-# the reference.
+# A session that has run 200,000 events and is still warm; a backend that does
+# the same is the reference.
 setup_memory() {
-	fill short 200000
+	fill short 200000 &&
+		sql "CALL bench.register('memory', 'bench.noop(bench.short)', 'bench.short', 1)" \
+			"CALL bench.go('memory', 200000)"
 }
 
 # memory PID: private resident memory in MB, libraries included.
 memory() {
-	awk '/^Rss(Anon|File):/ { sum += $2 } END { printf "%.3f\n", sum / 1024 }' "/proc/$1/status"
+	[ -n "$1" ] && awk '/^Rss(Anon|File):/ { sum += $2 } END { printf "%.3f\n", sum / 1024 }' "/proc/$1/status"
+}
+
+# worked_session: the process id of the one that has done most.
+worked_session() {
+	sql 'SELECT pid FROM dbopt_pool_sessions() WHERE jobs_done > 0 ORDER BY jobs_done DESC LIMIT 1'
 }
 
 round_memory() {
-	local backend own
+	local backend own session
 
-	deliver noop short 200000 1 >/dev/null || return
 	coproc psql -X -q -A -t -d bench 2>>"$logs/psql.log"
 	echo 'SELECT count(bench.noop(e)) FROM bench.short e; SELECT pg_backend_pid();' >&"${COPROC[1]}"
 	read -r -u "${COPROC[0]}" && read -r -u "${COPROC[0]}" backend || return
-	record memory_session "$(memory "$backend")" "$(memory "$(server_pids 'dbopt session' | xargs ps -o pid= --sort=-rss | head -n 1 | tr -d ' ')")"
+	session=$(memory "$(worked_session)") || return
+	record memory_session "$(memory "$backend")" "$session"
 	echo '\q' >&"${COPROC[1]}"
 	wait "$COPROC_PID"
 	own=$(memory "$(server_pids 'logical replication launcher')")
