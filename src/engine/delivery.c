@@ -119,9 +119,9 @@ dbopt_delivery_failed(DbOptDelivery *delivery, const DbOptFailure *failure)
 	reported(delivery, 1);
 }
 
-/* A cancel by our own timer says so, and not "due to user request". */
-static void
-name_timeout(const DbOptDelivery *delivery, DbOptFailure *failure)
+void
+dbopt_delivery_name_timeout(const DbOptDelivery *delivery,
+							DbOptFailure *failure)
 {
 	if (failure->timed_out)
 		failure->message = psprintf("handler \"%s\" was cancelled by its timeout of %lld ms",
@@ -143,7 +143,7 @@ try_timed(DbOptDelivery *delivery, DbOptExecFunction function, void *arg,
 	INSTR_TIME_SET_CURRENT(*elapsed);
 	INSTR_TIME_SUBTRACT(*elapsed, start);
 	if (!succeeded)
-		name_timeout(delivery, failure);
+		dbopt_delivery_name_timeout(delivery, failure);
 	return succeeded;
 }
 

@@ -58,6 +58,10 @@ extern bool dbopt_delivery_try_function(DbOptDelivery *delivery,
 										const int *count,
 										DbOptFailure *failure);
 
+/* A cancel by our own timer says so, and not "due to user request". */
+extern void dbopt_delivery_name_timeout(const DbOptDelivery *delivery,
+										DbOptFailure *failure);
+
 /* Counts a failure that came otherwise: at commit. */
 extern void dbopt_delivery_failed(DbOptDelivery *delivery,
 								  const DbOptFailure *failure);

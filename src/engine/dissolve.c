@@ -105,7 +105,8 @@ dbopt_chunk_dissolve(DbOptDelivery *delivery, const DbOptCursor *cursor,
 		UnregisterSnapshot(source.snapshot);
 	}
 	dbopt_log_close(source.log);
-	if (!dbopt_exec_commit(delivery->context, DBOPT_COMMIT_SYNC, &failure))
+	if (!dbopt_exec_commit(delivery->context, DBOPT_COMMIT_SYNC, 0,
+						   &failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not commit: %s", failure.message)));

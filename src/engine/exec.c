@@ -10,15 +10,18 @@
  * statement_timeout is armed only for statements of clients, hence a timer of
  * our own.  A handler may catch the cancel and has CANCEL_AGAIN_MS then to
  * clean up; the next cancel it cannot hold, since every subtransaction that
- * is rolled back with it brings it back.
+ * is rolled back with it brings it back.  What the handler has deferred to the
+ * commit has that time, too.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "engine/exec.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -71,6 +74,16 @@ dbopt_exec_timer_restart(void)
 							 CANCEL_AGAIN_MS);
 }
 
+static bool timer_stop(void);
+
+/* All triggers have fired: from here on a commit must not be cancelled. */
+static void
+stop_before_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT)
+		(void) timer_stop();
+}
+
 static void
 timer_start(int64 timeout)
 {
@@ -80,6 +93,7 @@ timer_start(int64 timeout)
 	{
 		timer = RegisterTimeout(USER_TIMEOUT, cancel_at_timeout);
 		RegisterSubXactCallback(insist_on_cancel, NULL);
+		RegisterXactCallback(stop_before_commit, NULL);
 	}
 	timer_cancels = 0;
 	timer_timeout = timeout;
@@ -158,7 +172,7 @@ dbopt_exec_begin(void)
 
 bool
 dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
-				  DbOptFailure *failure)
+				  int64 timeout, DbOptFailure *failure)
 {
 	int			as_set = synchronous_commit;
 	volatile bool committed = false;
@@ -170,19 +184,43 @@ dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
 		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 	PG_TRY();
 	{
+		timer_start(timeout);
 		CommitTransactionCommand();
 		committed = true;
 	}
 	PG_CATCH();
 	{
+		bool		timed_out = timer_stop();
+
 		MemoryContextSwitchTo(context);
 		failure_from_error(failure);
+		failure->timed_out = timed_out &&
+			strcmp(failure->sqlstate, "57014") == 0;
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
 	synchronous_commit = as_set;
 	MemoryContextSwitchTo(context);
 	return committed;
+}
+
+void
+dbopt_exec_roll_back(MemoryContext context, DbOptFailure *failure)
+{
+	MemoryContextSwitchTo(context);
+	failure->message = pstrdup(failure->message);
+	failure->detail = failure->detail ? pstrdup(failure->detail) : NULL;
+	failure->hint = failure->hint ? pstrdup(failure->hint) : NULL;
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+}
+
+void
+dbopt_exec_fire_deferred(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(all);
 }
 
 void

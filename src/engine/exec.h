@@ -31,8 +31,9 @@ extern void dbopt_exec_begin(void);
 /*
  * Commits, and makes "context" the current one.  When that fails (a deferred
  * constraint, for one), the transaction is rolled back and *failure, in that
- * context, says why.  A commit that need not be durable at once is not waited
- * for.
+ * context, says why; so it is when deferred triggers need more than "timeout"
+ * microseconds (0: no limit).  A commit that need not be durable at once is
+ * not waited for.
  */
 typedef enum DbOptDurability
 {
@@ -43,7 +44,21 @@ typedef enum DbOptDurability
 
 extern bool dbopt_exec_commit(MemoryContext context,
 							  DbOptDurability durability,
-							  DbOptFailure *failure);
+							  int64 timeout, DbOptFailure *failure);
+
+/*
+ * Rolls back after a failure, the texts of which are copied to "context", and
+ * makes that the current one.
+ */
+extern void dbopt_exec_roll_back(MemoryContext context,
+								 DbOptFailure *failure);
+
+/*
+ * Fires what triggers and constraints have deferred, as the present user, and
+ * from now on none is deferred any more: no handler may run after that in the
+ * transaction.
+ */
+extern void dbopt_exec_fire_deferred(void);
 
 /* Raises a failure of a commit that has nobody else to answer for it. */
 extern void dbopt_exec_raise_commit(const DbOptFailure *failure)

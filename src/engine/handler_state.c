@@ -181,9 +181,9 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 
 	if (get_func_name(old->function) == NULL)
 		set_broken(&new,
-					psprintf("the function %s.%s is missing: register the handler with replace => true",
-							 quote_identifier(old->function_schema),
-							 old->function_name));
+				   psprintf("the function %s.%s is missing: register the handler with replace => true",
+							quote_identifier(old->function_schema),
+							old->function_name));
 	else
 	{
 		new.function_schema =
@@ -192,8 +192,8 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 	}
 	if (role == NULL)
 		set_broken(&new,
-					psprintf("the role \"%s\" is missing: register the handler with replace => true",
-							 old->role_name));
+				   psprintf("the role \"%s\" is missing: register the handler with replace => true",
+							old->role_name));
 	else
 	{
 		new.role_name = role;

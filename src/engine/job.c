@@ -76,7 +76,7 @@ dbopt_job_round_commit(DbOptJobRun *run, DbOptDurability durability)
 {
 	DbOptFailure failure;
 
-	if (!dbopt_exec_commit(run->round_context, durability, &failure))
+	if (!dbopt_exec_commit(run->round_context, durability, 0, &failure))
 		dbopt_exec_raise_commit(&failure);
 }
 

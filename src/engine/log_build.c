@@ -62,7 +62,7 @@ pin_settings(void)
 static void
 commit(Build *build)
 {
-	if (!dbopt_exec_commit(build->context, DBOPT_COMMIT_AS_SET,
+	if (!dbopt_exec_commit(build->context, DBOPT_COMMIT_AS_SET, 0,
 						   &build->failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),

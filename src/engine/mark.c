@@ -8,6 +8,12 @@
  * the owner of the table, in a security-restricted operation with a pinned
  * search_path, since triggers, index expressions and predicates of the table
  * run with it.
+ *
+ * A deferred trigger would run at the commit, as the handler's role, and
+ * PostgreSQL refuses to queue it in such an operation.  So nothing is deferred
+ * any more when events are marked, which is the last thing in the transaction:
+ * what the handlers have deferred fires before, as their role, and what the
+ * UPDATE sets off runs with it.
  */
 #include "postgres.h"
 
@@ -15,6 +21,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "engine/exec.h"
 #include "engine/mark.h"
 #include "engine/owner_spi.h"
 #include "lib/stringinfo.h"
@@ -115,25 +122,65 @@ run_update(const DbOptLog *log, const char *sql, const DbOptOwnerArgs *args)
 	dbopt_owner_end(&scope);
 }
 
-void
-dbopt_marks_add(DbOptMarks *marks, const DbOptLog *log,
-				const DbOptPlace *place)
+/* Events that have succeeded after so many attempts. */
+typedef struct MarkGroup
 {
-	if (marks->size == 0)
+	int			attempts;
+	int			count;
+	int			size;
+	Datum	   *keys;
+	Datum	   *positions;
+} MarkGroup;
+
+void
+dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log)
+{
+	memset(marks, 0, sizeof(*marks));
+	marks->log = log;
+}
+
+static MarkGroup *
+group_of(DbOptMarks *marks, int attempts)
+{
+	MarkGroup  *group;
+	ListCell   *cell;
+
+	foreach(cell, marks->groups)
 	{
-		marks->size = 64;
-		marks->keys = palloc(sizeof(Datum) * marks->size);
-		marks->positions = palloc(sizeof(Datum) * marks->size);
+		group = lfirst(cell);
+		if (group->attempts == attempts)
+			return group;
 	}
-	else if (marks->count == marks->size)
+	group = palloc0(sizeof(MarkGroup));
+	group->attempts = attempts;
+	group->size = 64;
+	group->keys = palloc(sizeof(Datum) * group->size);
+	group->positions = palloc(sizeof(Datum) * group->size);
+	marks->groups = lappend(marks->groups, group);
+	return group;
+}
+
+void
+dbopt_marks_success(DbOptMarks *marks, const DbOptPlace *place, int attempts)
+{
+	MarkGroup  *group = group_of(marks, attempts);
+
+	if (group->count == group->size)
 	{
-		marks->size *= 2;
-		marks->keys = repalloc(marks->keys, sizeof(Datum) * marks->size);
-		marks->positions = repalloc(marks->positions,
-									sizeof(Datum) * marks->size);
+		group->size *= 2;
+		group->keys = repalloc(group->keys, sizeof(Datum) * group->size);
+		group->positions = repalloc(group->positions,
+									sizeof(Datum) * group->size);
 	}
-	marks->keys[marks->count] = dbopt_log_key_copy(log, place->key);
-	marks->positions[marks->count++] = Int64GetDatum(place->position);
+	group->keys[group->count] = dbopt_log_key_copy(marks->log, place->key);
+	group->positions[group->count++] = Int64GetDatum(place->position);
+}
+
+void
+dbopt_marks_failure(DbOptMarks *marks, const DbOptFailed *failed)
+{
+	marks->failed = lappend(marks->failed,
+							unconstify(DbOptFailed *, failed));
 }
 
 /* Does the key alone tell one row from all others? */
@@ -154,7 +201,7 @@ key_is_unique(const DbOptLog *log)
 }
 
 static void
-bind_keys(const DbOptLog *log, DbOptOwnerArgs *args, const DbOptMarks *marks)
+bind_keys(const DbOptLog *log, DbOptOwnerArgs *args, const MarkGroup *marks)
 {
 	int16		length;
 	bool		by_value;
@@ -168,7 +215,7 @@ bind_keys(const DbOptLog *log, DbOptOwnerArgs *args, const DbOptMarks *marks)
 }
 
 static void
-bind_positions(DbOptOwnerArgs *args, const DbOptMarks *marks)
+bind_positions(DbOptOwnerArgs *args, const MarkGroup *marks)
 {
 	dbopt_owner_bind(args, INT8ARRAYOID,
 					 PointerGetDatum(construct_array(marks->positions,
@@ -181,7 +228,7 @@ bind_positions(DbOptOwnerArgs *args, const DbOptMarks *marks)
 /* Where the primary key has more columns, another event may have the key. */
 static void
 append_marked(const DbOptLog *log, StringInfo sql, DbOptOwnerArgs *args,
-			  const DbOptMarks *marks)
+			  const MarkGroup *marks)
 {
 	const char *key = key_column(log);
 
@@ -198,17 +245,14 @@ append_marked(const DbOptLog *log, StringInfo sql, DbOptOwnerArgs *args,
 					 " AND $2 IS NOT NULL", key);
 }
 
-void
-dbopt_mark_processed(const DbOptLog *log, const DbOptMarks *marks,
-					 int attempts)
+static void
+mark_group(const DbOptLog *log, const MarkGroup *marks)
 {
 	DbOptOwnerArgs args = {0};
 	StringInfoData sql;
 
-	if (marks->count == 0)
-		return;
 	bind_keys(log, &args, marks);
-	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(attempts - 1));
+	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(marks->attempts - 1));
 	start_update(log, &sql);
 	appendStringInfoString(&sql, "processed = true");
 	if (has_column(log, "processed_at", TIMESTAMPTZOID))
@@ -221,8 +265,8 @@ dbopt_mark_processed(const DbOptLog *log, const DbOptMarks *marks,
 	run_update(log, sql.data, &args);
 }
 
-void
-dbopt_mark_failed(const DbOptLog *log, const DbOptFailed *failed)
+static void
+mark_failed(const DbOptLog *log, const DbOptFailed *failed)
 {
 	DbOptOwnerArgs args = {0};
 	StringInfoData sql;
@@ -251,4 +295,52 @@ dbopt_mark_failed(const DbOptLog *log, const DbOptFailed *failed)
 					 " AND $2 IS NOT NULL AND $3 IS NOT NULL",
 					 key_column(log));
 	run_update(log, sql.data, &args);
+}
+
+static void
+mark_successes(void *arg)
+{
+	const DbOptMarks *marks = arg;
+	ListCell   *cell;
+
+	dbopt_exec_fire_deferred();
+	foreach(cell, marks->groups)
+		mark_group(marks->log, lfirst(cell));
+}
+
+/* The failure that is to be noted. */
+typedef struct Note
+{
+	const DbOptLog *log;
+	const DbOptFailed *failed;
+} Note;
+
+static void
+mark_note(void *arg)
+{
+	Note	   *note = arg;
+
+	mark_failed(note->log, note->failed);
+}
+
+bool
+dbopt_marks_write(DbOptMarks *marks, int64 timeout, DbOptFailure *failure)
+{
+	DbOptFailure ignored;
+	ListCell   *cell;
+
+	if (!dbopt_exec_try(mark_successes, marks,
+						marks->groups == NIL ? 0 : timeout, failure))
+		return false;
+	foreach(cell, marks->failed)
+	{
+		Note		note = {marks->log, lfirst(cell)};
+
+		if (!dbopt_exec_try(mark_note, &note, timeout, &ignored))
+			ereport(LOG,
+					(errmsg("dbopt: could not note a failure beside its event in table \"%s\"",
+							RelationGetRelationName(marks->log->root)),
+					 errdetail_log("The SQLSTATE was %s.", ignored.sqlstate)));
+	}
+	return true;
 }

@@ -9,18 +9,26 @@
 #include "engine/log.h"
 #include "engine/queue.h"
 
-/* Events that are to be marked, at most as many as a chunk has. */
+/*
+ * What is to be written to events of one transaction, at its end: see
+ * dbopt_marks_write().
+ */
 typedef struct DbOptMarks
 {
-	int			count;
-	int			size;
-	Datum	   *keys;
-	Datum	   *positions;
+	const DbOptLog *log;
+	List	   *groups;			/* events that succeeded, by attempts */
+	List	   *failed;			/* of const DbOptFailed *, with the failure */
 } DbOptMarks;
 
-/* The event's key is copied. */
-extern void dbopt_marks_add(DbOptMarks *marks, const DbOptLog *log,
-							const DbOptPlace *place);
+/* In the transaction's memory. */
+extern void dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log);
+
+/* An event has succeeded in the attempt of that number; its key is copied. */
+extern void dbopt_marks_success(DbOptMarks *marks, const DbOptPlace *place,
+								int attempts);
+
+/* An event has failed; it stays the caller's. */
+extern void dbopt_marks_failure(DbOptMarks *marks, const DbOptFailed *failed);
 
 /*
  * Locks an event's row and brings the event's slot to its newest version.
@@ -29,11 +37,17 @@ extern void dbopt_marks_add(DbOptMarks *marks, const DbOptLog *log,
 extern bool dbopt_mark_lock(DbOptLog *log, Snapshot snapshot,
 							DbOptLogEvent *event);
 
-/* Marks events as processed after so many attempts. */
-extern void dbopt_mark_processed(const DbOptLog *log, const DbOptMarks *marks,
-								 int attempts);
-
-/* Notes an event's failure beside it. */
-extern void dbopt_mark_failed(const DbOptLog *log, const DbOptFailed *failed);
+/*
+ * Marks events as processed, and notes failures beside theirs.  False: the
+ * former could not be, and the transaction must be rolled back; *failure, in
+ * the current memory context, says why.  A failure that cannot be noted beside
+ * its event is in the queue all the same.
+ *
+ * Triggers and constraints are immediate from here on, those that were deferred
+ * fire before: none may run at the commit, when nobody is the table's owner any
+ * more.  "timeout" is in microseconds, 0: none.
+ */
+extern bool dbopt_marks_write(DbOptMarks *marks, int64 timeout,
+							  DbOptFailure *failure);
 
 #endif							/* DBOPT_MARK_H */

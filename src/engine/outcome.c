@@ -18,13 +18,14 @@ dbopt_outcome_begin(DbOptOutcome *outcome, DbOptDelivery *delivery,
 	outcome->delivery = delivery;
 	outcome->log = log;
 	outcome->event_type = event_type;
+	dbopt_marks_begin(&outcome->marks, log);
 }
 
 void
 dbopt_outcome_success(DbOptOutcome *outcome, const DbOptPlace *place)
 {
 	if (outcome->log->unprocessed_only)
-		dbopt_marks_add(&outcome->marks, outcome->log, place);
+		dbopt_marks_success(&outcome->marks, place, 1);
 }
 
 void
@@ -40,28 +41,30 @@ dbopt_outcome_failure(DbOptOutcome *outcome, const DbOptPlace *place,
 	failed->retry_at = DT_NOEND;	/* decided when it is written down */
 	failed->failure = *failure;
 	outcome->failed = lappend(outcome->failed, failed);
+	dbopt_marks_failure(&outcome->marks, failed);
 }
 
-void
-dbopt_outcome_settle(DbOptOutcome *outcome, DbOptOrdered *ordered)
+static void
+settle_failures(DbOptOutcome *outcome, DbOptOrdered *ordered)
 {
-	DbOptLog   *log = outcome->log;
 	DbOptQueue	queue;
 	ListCell   *cell;
 
-	dbopt_mark_processed(log, &outcome->marks, 1);
-	if (outcome->failed == NIL && ordered == NULL)
-		return;
 	dbopt_queue_open(&queue);
 	foreach(cell, outcome->failed)
-	{
-		DbOptFailed *failed = lfirst(cell);
-
-		dbopt_delivery_settle_failed(outcome->delivery, &queue, failed);
-		if (log->unprocessed_only)
-			dbopt_mark_failed(log, failed);
-	}
+		dbopt_delivery_settle_failed(outcome->delivery, &queue, lfirst(cell));
 	if (ordered != NULL)
 		dbopt_ordered_settle(ordered, &queue);
 	dbopt_queue_close(&queue);
+}
+
+bool
+dbopt_outcome_settle(DbOptOutcome *outcome, DbOptOrdered *ordered,
+					 DbOptFailure *failure)
+{
+	if (outcome->failed != NIL || ordered != NULL)
+		settle_failures(outcome, ordered);
+	return !outcome->log->unprocessed_only ||
+		dbopt_marks_write(&outcome->marks,
+						  outcome->delivery->handler->timeout, failure);
 }

@@ -15,7 +15,7 @@ typedef struct DbOptOutcome
 	DbOptLog   *log;
 	char	   *event_type;
 	List	   *failed;			/* of DbOptFailed * */
-	DbOptMarks	marks;			/* events that succeeded */
+	DbOptMarks	marks;			/* of both, on a mark_processed source */
 } DbOptOutcome;
 
 /* In the transaction's memory, which the outcome lives in. */
@@ -31,10 +31,13 @@ extern void dbopt_outcome_failure(DbOptOutcome *outcome,
 								  const DbOptFailure *failure);
 
 /*
- * Marks successes and writes failures down; "ordered" is what an ordered
- * handler's slice was judged by, or NULL.
+ * Writes failures down, and marks events; "ordered" is what an ordered
+ * handler's slice was judged by, or NULL.  False: events could not be marked,
+ * as *failure in the current memory context says, and the transaction is to be
+ * rolled back.
  */
-extern void dbopt_outcome_settle(DbOptOutcome *outcome,
-								 DbOptOrdered *ordered);
+extern bool dbopt_outcome_settle(DbOptOutcome *outcome,
+								 DbOptOrdered *ordered,
+								 DbOptFailure *failure);
 
 #endif							/* DBOPT_OUTCOME_H */

@@ -5,8 +5,8 @@
  * Run by pool sessions, as the handler's role.  A batch is one transaction:
  * lock the events table, claim due rows of the retry queue, take a new
  * snapshot, run each event in a subtransaction; delete its row, move it on or
- * make it a dead letter; commit.  When the commit fails, as many events run
- * again one a transaction.  One that was alone in a transaction whose commit
+ * make it a dead letter; mark events as processed; commit.  When one of the
+ * last two fails, as many events run again one a transaction.  One that was alone in a transaction whose commit
  * failed has failed: another transaction claims just this event again and
  * writes that down, unless another session has run it between the two.
  *
@@ -47,6 +47,9 @@ typedef struct Batch
 	Snapshot	snapshot;
 	DbOptCall	call;
 	DbOptQueue	queue;
+	DbOptMarks	marks;
+	bool		unsettled;		/* events could not be marked: that is
+								 * commit_failure, too */
 } Batch;
 
 /* Reads a queued event's row; false: it is gone, or done with otherwise. */
@@ -74,14 +77,10 @@ static void
 settle_success(Batch *batch, const DbOptFailed *failed)
 {
 	DbOptPlace	place = {failed->position, false, (Datum) 0};
-	DbOptMarks	marks = {0};
 
 	dbopt_queue_remove(&batch->queue, failed);
-	if (!batch->log->unprocessed_only)
-		return;
 	place.key = dbopt_log_key_from_text(batch->log, failed->key);
-	dbopt_marks_add(&marks, batch->log, &place);
-	dbopt_mark_processed(batch->log, &marks, failed->attempts + 1);
+	dbopt_marks_success(&batch->marks, &place, failed->attempts + 1);
 }
 
 /*
@@ -106,8 +105,7 @@ settle_failure(Batch *batch, DbOptFailed *failed)
 	else if (failed->suspicion != DBOPT_SUSPECT_KILLER)
 		failed->suspicion = 0;
 	dbopt_delivery_settle_failed(batch->delivery, &batch->queue, failed);
-	if (batch->log->unprocessed_only)
-		dbopt_mark_failed(batch->log, failed);
+	dbopt_marks_failure(&batch->marks, failed);
 }
 
 /* How the one event claimed has failed, without another call; NULL. */
@@ -266,7 +264,11 @@ batch_work(Batch *batch)
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
 	batch->snapshot = dbopt_snapshot_new();
+	dbopt_marks_begin(&batch->marks, batch->log);
 	retry_claimed(batch, claimed);
+	batch->unsettled = source->mark_processed &&
+		!dbopt_marks_write(&batch->marks, delivery->handler->timeout,
+						   &batch->commit_failure);
 	if (batch->attempt != NULL)
 		dbopt_attempt_end(batch->attempt);
 	UnregisterSnapshot(batch->snapshot);
@@ -291,6 +293,26 @@ find_suspect(const Batch *batch)
 	return suspect;
 }
 
+/* Ends the transaction; false: it was rolled back, and commit_failure says why. */
+static bool
+batch_commit(Batch *batch)
+{
+	MemoryContext context = batch->delivery->context;
+	int64		timeout = batch->calls > 0 ?
+	batch->delivery->handler->timeout : 0;
+	DbOptFailure failure;
+
+	if (batch->unsettled)
+		dbopt_exec_roll_back(context, &batch->commit_failure);
+	else if (dbopt_exec_commit(context, DBOPT_COMMIT_ASYNC, timeout,
+							   &failure))
+		return true;
+	else
+		batch->commit_failure = failure;
+	dbopt_delivery_name_timeout(batch->delivery, &batch->commit_failure);
+	return false;
+}
+
 /*
  * Runs the batch's transaction; false: its commit failed.  Without a call of
  * the handler that is no event's failure, but the job's.
@@ -298,23 +320,19 @@ find_suspect(const Batch *batch)
 static bool
 batch_run(Batch *batch)
 {
-	DbOptFailure failure;
-
 	dbopt_delivery_begin(batch->delivery);
 	dbopt_exec_begin();
 	batch_work(batch);
 	batch->suspect = find_suspect(batch);
-	if (dbopt_exec_commit(batch->delivery->context, DBOPT_COMMIT_ASYNC,
-						  &failure))
+	if (batch_commit(batch))
 	{
 		dbopt_delivery_committed(batch->delivery);
 		batch->suspect = NULL;
 		return true;
 	}
 	if (batch->calls == 0)
-		dbopt_exec_raise_commit(&failure);
+		dbopt_exec_raise_commit(&batch->commit_failure);
 	dbopt_delivery_rolled_back(batch->delivery);
-	batch->commit_failure = failure;
 	return false;
 }
 

@@ -12,7 +12,8 @@
  * than one event that fails runs again event by event, so that one bad event
  * costs only itself; such a step ends after DBOPT_SINGLE_BATCH events, since
  * PostgreSQL caches 64 subtransaction ids of a backend and more slow down every
- * snapshot.  When a commit fails, the same events run again one a transaction.
+ * snapshot.  When a commit fails, or the events cannot be marked as processed
+ * before it, the same events run again one a transaction.
  * One that was alone in a transaction whose commit failed has failed: the next
  * step writes that down instead of calling the handler, if it finds this event
  * first, since another session may have run it between the two.
@@ -68,6 +69,8 @@ typedef struct Run
 	bool		called_alone;	/* the last of them, at "called" */
 	DbOptPlace	called;
 	DbOptOutcome outcome;		/* of the events that were run */
+	bool		unsettled;		/* they could not be marked: that is
+								 * commit_failure, too */
 	DbOptOrdered *ordered;		/* of an ordered handler's slice; NULL */
 } Run;
 
@@ -326,7 +329,10 @@ run_events(Run *run)
 static void
 step_settle(Run *run)
 {
-	dbopt_outcome_settle(&run->outcome, run->ordered);
+	run->unsettled = !dbopt_outcome_settle(&run->outcome, run->ordered,
+										   &run->commit_failure);
+	if (run->unsettled)
+		return;
 	if (run->at_end)
 		dbopt_chunk_delete(&run->chunk);
 	else if (run->events > 0)
@@ -397,26 +403,45 @@ step_begin(Run *run)
 	run->events = 0;
 	run->calls = 0;
 	run->called_alone = false;
+	run->unsettled = false;
 	run->ordered = NULL;
 	dbopt_delivery_begin(run->delivery);
 	dbopt_exec_begin();
 }
 
 /*
- * One transaction.  An intermediate one need not be durable at once: when it
- * is lost, effects and progress are lost together.  A commit that fails without
- * a call of the handler is no event's failure, but the job's.
+ * Ends the step's transaction; false: it was rolled back, and commit_failure
+ * says why.  An intermediate one need not be durable at once: when it is lost,
+ * effects and progress are lost together.
+ */
+static bool
+step_commit(Run *run)
+{
+	MemoryContext context = run->delivery->context;
+	int64		timeout = run->calls > 0 ? run->delivery->handler->timeout : 0;
+	DbOptFailure failure;
+
+	if (run->unsettled)
+		dbopt_exec_roll_back(context, &run->commit_failure);
+	else if (dbopt_exec_commit(context, run->at_end ? DBOPT_COMMIT_AS_SET :
+							   DBOPT_COMMIT_ASYNC, timeout, &failure))
+		return true;
+	else
+		run->commit_failure = failure;
+	dbopt_delivery_name_timeout(run->delivery, &run->commit_failure);
+	return false;
+}
+
+/*
+ * One transaction.  A commit that fails without a call of the handler is no
+ * event's failure, but the job's.
  */
 static void
 run_step(Run *run)
 {
-	MemoryContext context = run->delivery->context;
-	DbOptFailure failure;
-
 	step_begin(run);
 	step_work(run);
-	if (dbopt_exec_commit(context, run->at_end ? DBOPT_COMMIT_AS_SET :
-						  DBOPT_COMMIT_ASYNC, &failure))
+	if (step_commit(run))
 	{
 		dbopt_delivery_committed(run->delivery);
 		run->settled = run->settled || run->at_end;
@@ -424,9 +449,8 @@ run_step(Run *run)
 		return;
 	}
 	if (run->calls == 0)
-		dbopt_exec_raise_commit(&failure);
+		dbopt_exec_raise_commit(&run->commit_failure);
 	dbopt_delivery_rolled_back(run->delivery);
-	run->commit_failure = failure;
 	run->blocked = false;
 	run->mode = RUN_ISOLATED;
 }

@@ -64,5 +64,90 @@ is( $node->safe_psql(
 	"1500|1|bad\n4444|1|bad",
 	'the bad ones are not');
 
+# Triggers of the table run with the marking, as its owner, also those that are
+# deferred, of the table itself or of one that they write to.  What the handler
+# has deferred runs as its role.
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE app LOGIN;
+	CREATE ROLE boss LOGIN;
+	GRANT CREATE ON SCHEMA public TO boss;
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, retry_unknown, failure_threshold)
+	VALUES ('quick', 2, '10 ms', '10 ms', true, 1000);
+	CREATE TABLE orders (id int PRIMARY KEY, event_type text NOT NULL, processed boolean NOT NULL DEFAULT false,
+		retry_count int, error_message text, fault text);
+	SELECT dbopt_attach_events('orders');
+	GRANT SELECT, UPDATE ON orders TO app;
+	CREATE TABLE marked (id int, by name, kind text);
+	CREATE TABLE parent (id int PRIMARY KEY);
+	CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+	GRANT INSERT ON marked, parent, child TO app, boss;
+	ALTER TABLE orders OWNER TO boss;
+	CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+	BEGIN
+		IF to_jsonb(NEW) ->> 'fault' IS NOT NULL THEN
+			PERFORM CASE WHEN NEW.fault = 'slow' THEN pg_sleep(3600) END; -- work
+			RAISE EXCEPTION 'no mark for %', NEW.id USING ERRCODE = NEW.fault;
+		END IF;
+		IF to_jsonb(NEW) ->> 'processed' = 'false' THEN
+			RETURN NULL;
+		END IF;
+		INSERT INTO marked VALUES (NEW.id, current_user, TG_ARGV[0]);
+		IF TG_TABLE_NAME = 'orders' THEN
+			INSERT INTO parent VALUES (NEW.id);
+			INSERT INTO child VALUES (NEW.id);
+		END IF;
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON orders DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION note('mark');
+	CREATE TABLE effects (id int);
+	GRANT INSERT ON effects TO app;
+	CREATE CONSTRAINT TRIGGER note AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION note('effect');
+	CREATE FUNCTION handle_order(e orders) RETURNS void LANGUAGE sql AS 'INSERT INTO effects VALUES (e.id)';
+	CREATE FUNCTION fail_first(e orders) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.retry_count IS NULL THEN
+			RAISE EXCEPTION 'not yet';
+		END IF;
+		INSERT INTO effects VALUES (e.id);
+	END $$;
+	SELECT dbopt_register_handler('order', 'ORDER', 'handle_order(orders)', run_as => 'app', policy => 'quick', timeout => '2 s',
+			max_concurrency => 1, events => 'orders'),
+		dbopt_register_handler('second', 'SECOND', 'fail_first(orders)', events => 'orders', run_as => 'app', policy => 'quick');
+	SELECT dbopt_pause_handler('order');
+	INSERT INTO orders (id, event_type) SELECT i, 'ORDER' FROM generate_series(1, 40) i;
+	INSERT INTO orders (id, event_type) SELECT i, 'SECOND' FROM generate_series(41, 45) i;
+	SELECT dbopt_resume_handler('order');
+});
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'events of a table with deferred triggers');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM orders WHERE processed'), '45', 'are marked, retries as well');
+is( $node->safe_psql('postgres', q{SELECT kind, by, count(DISTINCT id) FROM marked GROUP BY kind, by ORDER BY kind}),
+	"effect|app|45\nmark|boss|45", 'as the owner, and what the handler has deferred as its role');
+is($node->safe_psql('postgres', 'SELECT retry_count, count(*) FROM orders GROUP BY 1 ORDER BY 1'), "0|40\n1|5", 'with their failures before');
+
+# A trigger that fails is a failure of its event, and of no other.
+$node->safe_psql(
+	'postgres', q{
+	SELECT dbopt_pause_handler('order');
+	INSERT INTO orders (id, event_type, fault)
+	SELECT i, 'ORDER', CASE i WHEN 107 THEN '22023' WHEN 113 THEN 'slow' END FROM generate_series(101, 120) i;
+	SELECT dbopt_resume_handler('order');
+});
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'two events that cannot be marked');
+is($node->safe_psql('postgres', q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM orders WHERE NOT processed}), '107 113', 'are not marked');
+is( $node->safe_psql('postgres', q{SELECT event_id, attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'order' ORDER BY 1}),
+	"107|2|22023|no mark for 107\n113|2|57014|handler \"order\" was cancelled by its timeout of 2000 ms", 'but given up by their policy');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM effects WHERE id > 100'), '18', 'the others have their effect once');
+unlike(slurp_file($node->logfile), qr/a job of handler \d+ failed/, 'no job has failed');
+
+# UPDATE alone does not do.
+$node->safe_psql('postgres', q{
+	REVOKE SELECT ON orders FROM app;
+	INSERT INTO orders (id, event_type) VALUES (201, 'ORDER')});
+ok($node->poll_query_until('postgres', q{SELECT state || ': ' || reason FROM dbopt_handlers WHERE name = 'order'},
+	'broken: its role may not read the events table any more'), 'a role that may mark, but not read, has a broken handler');
+
 $node->stop;
 done_testing();

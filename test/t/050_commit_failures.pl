@@ -49,6 +49,13 @@ sql(q{
 		IF NEW.fault IS NULL THEN
 			RETURN NULL;
 		END IF;
+		IF NEW.fault = 'slow' THEN
+			BEGIN
+				PERFORM pg_sleep(3600); -- work
+			EXCEPTION WHEN query_canceled THEN
+				PERFORM pg_sleep(3600); -- work
+			END;
+		END IF;
 		IF currval('calls_bad') = NEW.wait_at THEN
 			PERFORM pg_advisory_xact_lock(1);
 		END IF;
@@ -130,6 +137,16 @@ is(sql(q{SELECT count(*), min(attempts), max(attempts), bool_and(error_message =
 	'5|2|2|t', 'the bad ones have failed once more');
 is(stats('retries'), '100|45|55|50|0', 'as is counted');
 sql(q{SELECT dbopt_unregister_handler('retries', true)});
+
+# What is deferred to the commit has the handler's timeout, too.
+handler('slow', q{policy => 'quick', max_concurrency => 1, timeout => '1 s'});
+sql(q{SELECT dbopt_pause_handler('slow')});
+sql(q{INSERT INTO events SELECT i, 'slow', CASE WHEN i = 265 THEN 'slow' END FROM generate_series(261, 269) i});
+sql(q{SELECT dbopt_resume_handler('slow')});
+is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'a commit that lasts longer than the timeout');
+is(sql(q{SELECT event_id, attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'slow'}),
+	'265|3|57014|handler "slow" was cancelled by its timeout of 1000 ms', 'is a failure of its event');
+is(done('slow'), '261 262 263 264 266 267 268 269', 'the others are delivered once');
 
 # ---- the failure is its own, whatever comes between ------------------------
 
