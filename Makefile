@@ -2,19 +2,19 @@
 #
 #   make, make install, make installcheck    as for every PGXS extension
 #   make check                               everything, in a throw-away server
-#   make check-unit check-regress check-isolation check-pgtap check-tap
+#   make check-lint check-unit check-regress check-isolation check-pgtap check-tap
 #                                            one suite of it; REGRESS=..., ISOLATION=... and
 #                                            TESTS=... select tests
 #   make lint, make indent                   the source rules; the formatter
-#   make demo, make bench                    see it work; measure it
+#   make demo, make bench, make compare      see it work; measure it, and other job queues beside it
 
 PG_CONFIG ?= pg_config
 export PG_CONFIG
 
 # These install what they need before PGXS can be read, so they stand apart:
 # with one of them among the goals, PGXS is left to a second make.
-SUITES = check-unit check-regress check-isolation check-pgtap check-tap
-TOOLS = check $(SUITES) lint indent demo bench
+SUITES = check-lint check-unit check-regress check-isolation check-pgtap check-tap
+TOOLS = check $(SUITES) lint indent demo bench compare
 
 ifneq ($(filter $(TOOLS),$(MAKECMDGOALS)),)
 
@@ -43,6 +43,10 @@ demo:
 bench:
 	@$(srcdir)/test/tools/install-deps.sh bench
 	@$(srcdir)/test/bench/bench.sh
+
+compare:
+	@$(srcdir)/test/tools/install-deps.sh
+	@$(srcdir)/test/bench/compare.sh
 
 $(filter-out $(TOOLS),$(MAKECMDGOALS)):
 	@$(MAKE) -f $(firstword $(MAKEFILE_LIST)) $@
