@@ -2,3 +2,37 @@
 
 -- complain if the script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION dbopt UPDATE TO '1.1'" to load this file. \quit
+
+--
+-- Indexes: what they will take
+--
+
+CREATE TABLE @extschema@.dbopt_build_rate (
+	method text NOT NULL,
+	magnitude integer NOT NULL,
+	builds bigint NOT NULL,
+	factor float8 NOT NULL,
+	PRIMARY KEY (method, magnitude)
+);
+COMMENT ON TABLE @extschema@.dbopt_build_rate IS
+	'how much longer builds of indexes have taken on this server than was reckoned, for dbopt_estimate_indexes(); not dumped, since another server has other rates';
+COMMENT ON COLUMN @extschema@.dbopt_build_rate.method IS
+	'the access method';
+COMMENT ON COLUMN @extschema@.dbopt_build_rate.magnitude IS
+	'how many digits the number of the tables'' rows has';
+COMMENT ON COLUMN @extschema@.dbopt_build_rate.builds IS
+	'how many builds have been learned from';
+COMMENT ON COLUMN @extschema@.dbopt_build_rate.factor IS
+	'the time that the builds took, divided by the reckoned time: a geometric mean in which the newest ones weigh most';
+
+CREATE FUNCTION @extschema@.dbopt_estimate_indexes(
+		table_name regclass DEFAULT NULL,
+		OUT name text, OUT table_name text, OUT rows bigint,
+		OUT estimated_bytes bigint, OUT estimated_time interval, OUT reason text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_estimate_indexes'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) IS
+	'what the declared indexes that apply would take if they were built now, also those that are there: the rows that each holds, its size, and the time of a concurrent build that waits for no other transaction. By the statistics of ANALYZE, a sample of the table, and the builds of this server so far; doc/indexes.md tells how far it is off. table_name NULL: of all tables. rows, estimated_bytes and estimated_time are NULL where there is no estimate, and reason says why. Nothing is built, and nothing is locked but for reading';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) TO pg_monitor;

@@ -16,19 +16,25 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "engine/catalog.h"
+#include "engine/exec.h"
+#include "engine/index_reckon.h"
 #include "engine/index_size.h"
+#include "engine/index_target.h"
 #include "engine/owner_spi.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dbopt_rebuilt_bytes);
 PG_FUNCTION_INFO_V1(dbopt_measured_bytes);
+PG_FUNCTION_INFO_V1(dbopt_estimate_indexes);
 
 /* %s: the schema of pgstattuple. */
 static const char measure_query[] =
@@ -159,4 +165,108 @@ dbopt_measured_bytes(PG_FUNCTION_ARGS)
 	if (!measured)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(bytes);
+}
+
+/* ---- declared indexes ---------------------------------------------------- */
+
+enum
+{
+	ESTIMATE_NAME,
+	ESTIMATE_TABLE_NAME,
+	ESTIMATE_ROWS,
+	ESTIMATE_BYTES,
+	ESTIMATE_TIME,
+	ESTIMATE_REASON,
+	ESTIMATE_COLUMNS
+};
+
+static Datum
+interval_of(double ms)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) (ms * 1000);
+	return IntervalPGetDatum(interval);
+}
+
+typedef struct Estimate
+{
+	DbOptIndexTarget target;
+	bool		reckoned;		/* false: the table is locked */
+	DbOptIndexSize size;
+} Estimate;
+
+static void
+reckon(void *arg)
+{
+	Estimate   *estimate = arg;
+
+	estimate->reckoned = dbopt_index_reckon_all(&estimate->target,
+												&estimate->size);
+}
+
+/*
+ * Why there is no estimate; NULL: there is one.  What an expression has raised
+ * may hold a value of the table, and is not told.
+ */
+static char *
+try_reckon(Estimate *estimate)
+{
+	DbOptFailure failure;
+
+	if (estimate->target.locked)
+		return estimate->target.reason;
+	if (!dbopt_exec_try(reckon, estimate, 0, &failure))
+	{
+		dbopt_index_pass_cancel(&failure);
+		return psprintf("a sample of the table failed with SQLSTATE %s",
+						failure.sqlstate);
+	}
+	return estimate->reckoned ? NULL : "the table is locked";
+}
+
+static void
+put_estimate(ReturnSetInfo *result, Estimate *estimate)
+{
+	const DbOptIndexRow *row = estimate->target.row;
+	char	   *reason = try_reckon(estimate);
+	Datum		values[ESTIMATE_COLUMNS] = {0};
+	bool		nulls[ESTIMATE_COLUMNS] = {false};
+
+	values[ESTIMATE_NAME] = CStringGetTextDatum(row->name);
+	values[ESTIMATE_TABLE_NAME] = CStringGetTextDatum(row->table_name);
+	values[ESTIMATE_ROWS] = Int64GetDatum((int64) estimate->size.rows);
+	values[ESTIMATE_BYTES] = Int64GetDatum((int64) estimate->size.bytes);
+	values[ESTIMATE_TIME] = interval_of(estimate->size.ms);
+	nulls[ESTIMATE_ROWS] = nulls[ESTIMATE_BYTES] = nulls[ESTIMATE_TIME] =
+		reason != NULL;
+	nulls[ESTIMATE_REASON] = reason == NULL;
+	if (reason != NULL)
+		values[ESTIMATE_REASON] = CStringGetTextDatum(reason);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * dbopt_estimate_indexes(table_name regclass) RETURNS SETOF record
+ */
+Datum
+dbopt_estimate_indexes(PG_FUNCTION_ARGS)
+{
+	Oid			table = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, dbopt_index_rows())
+	{
+		Estimate	estimate = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		dbopt_index_examine(lfirst(cell), &estimate.target);
+		if (estimate.target.condition == DBOPT_INDEX_INAPPLICABLE ||
+			(OidIsValid(table) && estimate.target.relid != table))
+			continue;
+		put_estimate(result, &estimate);
+	}
+	return (Datum) 0;
 }

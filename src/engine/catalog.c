@@ -42,6 +42,7 @@ static const char *const table_names[DBOPT_TABLES] = {
 	[DBOPT_INDEX] = "dbopt_index",
 	[DBOPT_INDEX_STATE] = "dbopt_index_state",
 	[DBOPT_ATTEMPT] = "dbopt_attempt",
+	[DBOPT_BUILD_RATE] = "dbopt_build_rate",
 };
 
 /* What this backend knows; all zero: nothing. */

@@ -30,6 +30,7 @@ typedef enum DbOptTable
 	DBOPT_INDEX,
 	DBOPT_INDEX_STATE,
 	DBOPT_ATTEMPT,
+	DBOPT_BUILD_RATE,			/* not in SQL version 1.0 */
 	DBOPT_TABLES				/* how many */
 } DbOptTable;
 
@@ -221,6 +222,15 @@ enum
 	Anum_state_error_message,
 	Anum_state_failed_at,
 	Natts_state = 10
+};
+
+enum
+{
+	Anum_rate_method = 1,
+	Anum_rate_magnitude,
+	Anum_rate_builds,
+	Anum_rate_factor,
+	Natts_rate = 4
 };
 
 /* The schema of any extension; InvalidOid when this database has not got it. */

@@ -4,14 +4,20 @@
  *
  * The operator class itself takes the keys out of a sample of values.  How
  * often a key occurs gives the distances between its rows, and with them the
- * bytes that its compressed list of rows takes; how many keys were seen once
- * tells how many more there are in the whole table.
+ * bytes that its compressed list of rows takes; the keys that were seen once or
+ * twice tell how many more there are in the whole table.
+ *
+ * A build gathers entries in maintenance_work_mem and inserts them in the order
+ * of their keys whenever that is full.  The first time this leaves pages that
+ * were split as they filled from the left; later lists grow where they are, and
+ * leave a page that is not given back when they move out of it.
  */
 #include "postgres.h"
 
 #include <math.h>
 
 #include "access/gin.h"
+#include "access/ginblock.h"
 #include "access/htup_details.h"
 #include "access/itup.h"
 #include "catalog/pg_opclass.h"
@@ -19,30 +25,45 @@
 #include "common/hashfn.h"
 #include "engine/index_gin_size.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/bufpage.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
-/* How full pages become: of lists by appending, of keys by halving. */
+/* How full pages of lists become, and pages of keys that grow anywhere. */
 #define LIST_FILL	0.97
-#define KEY_FILL	0.60
+#define GROWN_FILL	0.69
 
-/* A list that is longer moves out of its key's tuple. */
-#define LIST_INLINE	(BLCKSZ / 4)
+/* What a list begins with. */
+#define LIST_HEADER	offsetof(GinPostingList, bytes)
+
+/* Of a page, without its header and special space. */
+#define PAGE_BYTES	(BLCKSZ - SizeOfPageHeaderData - MAXALIGN(sizeof(GinPageOpaqueData)))
+
+
+/* What an entry and a key take in memory, while they are gathered. */
+#define ENTRY_MEMORY	9.0
+#define KEY_MEMORY		136.0
+
+#define ROUNDS_MAX		32		/* that are told apart */
+#define ENTRIES_MAX		3000000.0	/* that are taken from a sample */
 
 typedef struct KeyCount
 {
 	uint64		hash;			/* of column and key */
 	double		rows;			/* of the sample that have it */
+	double		length;			/* as it is stored */
 } KeyCount;
 
 /* What the sample says about the keys of one column. */
 typedef struct KeyScan
 {
 	HTAB	   *keys;
+	int			rows;			/* that were looked at */
 	double		entries;
-	double		key_bytes;		/* of all entries */
 	double		half;			/* keys that the first half of the rows has */
 } KeyScan;
 
@@ -58,6 +79,15 @@ create_counts(void)
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* Short texts are stored with a short header. */
+static Size
+stored_length(Datum key, int16 length, bool by_value)
+{
+	if (length == -1 && VARATT_CAN_MAKE_SHORT(DatumGetPointer(key)))
+		return VARATT_CONVERTED_SHORT_SIZE(DatumGetPointer(key));
+	return by_value ? length : datumGetSize(key, false, length);
+}
+
 static void
 count_key(KeyScan *scan, int column, Datum key, int16 length, bool by_value)
 {
@@ -68,8 +98,8 @@ count_key(KeyScan *scan, int column, Datum key, int16 length, bool by_value)
 	KeyCount   *count = hash_search(scan->keys, &hash, HASH_ENTER, &found);
 
 	count->rows = found ? count->rows + 1 : 1;
+	count->length = stored_length(key, length, by_value);
 	scan->entries++;
-	scan->key_bytes += by_value ? length : size;
 }
 
 /* What the operator class stores for a value of the column. */
@@ -88,7 +118,38 @@ key_type_of(Oid opclass, Oid column_type)
 	return IsPolymorphicType(type) ? get_base_element_type(column_type) : type;
 }
 
-/* Counts the keys of one column of all sampled rows. */
+/* How the keys of a column are taken out. */
+typedef struct Extract
+{
+	FmgrInfo	function;
+	Oid			collation;
+	int16		length;			/* of a key */
+	bool		by_value;
+	MemoryContext context;		/* of one value */
+} Extract;
+
+static void
+scan_value(KeyScan *scan, Extract *extract, int column, Datum value)
+{
+	MemoryContext caller = MemoryContextSwitchTo(extract->context);
+	int32		count = 0;
+	bool	   *nulls = NULL;
+	Datum	   *keys;
+
+	keys = (Datum *) DatumGetPointer(FunctionCall3Coll(&extract->function,
+													   extract->collation,
+													   value,
+													   PointerGetDatum(&count),
+													   PointerGetDatum(&nulls)));
+	for (int i = 0; i < count; i++)
+		if (nulls == NULL || !nulls[i])
+			count_key(scan, column, keys[i], extract->length,
+					  extract->by_value);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(extract->context);
+}
+
+/* Counts the keys of one column of the sampled rows. */
 static void
 scan_column(KeyScan *scan, const DbOptIndexShape *shape, int column,
 			const DbOptIndexSample *sample)
@@ -96,34 +157,31 @@ scan_column(KeyScan *scan, const DbOptIndexShape *shape, int column,
 	Oid			family = get_opclass_family(shape->opclasses[column]);
 	Oid			input = get_opclass_input_type(shape->opclasses[column]);
 	Oid			key_type;
-	FmgrInfo	extract;
-	int16		length;
-	bool		by_value;
+	Extract		extract = {.collation = shape->collations[column]};
 
-	fmgr_info(get_opfamily_proc(family, input, input, GIN_EXTRACTVALUE_PROC), &extract);
+	fmgr_info(get_opfamily_proc(family, input, input, GIN_EXTRACTVALUE_PROC),
+			  &extract.function);
+	extract.context = AllocSetContextCreate(CurrentMemoryContext,
+											"keys of a value",
+											ALLOCSET_DEFAULT_SIZES);
 	key_type = key_type_of(shape->opclasses[column],
 						   TupleDescAttr(sample->desc, column)->atttypid);
-	get_typlenbyval(key_type, &length, &by_value);
-	for (int row = 0; row < sample->rows; row++)
+	get_typlenbyval(key_type, &extract.length, &extract.by_value);
+	for (int row = 0; row < sample->rows && scan->entries < ENTRIES_MAX; row++)
 	{
-		int32		count = 0;
-		bool	   *nulls = NULL;
-		Datum	   *keys;
-
 		if (row == sample->rows / 2)
 			scan->half = hash_get_num_entries(scan->keys);
-		if (sample->nulls[row][column])
-			continue;
-		keys = (Datum *) DatumGetPointer(FunctionCall3Coll(&extract, shape->collations[column],
-														   sample->values[row][column],
-														   PointerGetDatum(&count), PointerGetDatum(&nulls)));
-		for (int i = 0; i < count; i++)
-			if (nulls == NULL || !nulls[i])
-				count_key(scan, column, keys[i], length, by_value);
+		if (!sample->nulls[row][column])
+			scan_value(scan, &extract, column, sample->values[row][column]);
+		scan->rows++;
 	}
 }
 
-/* The bytes of one key's rows, of which there are "rows" in the table. */
+/*
+ * The bytes of one key's rows, of which there are "rows" in the table: the
+ * first one as it is, in the header, the others as the distance from the one
+ * before; and a header every 256 bytes.
+ */
 static double
 list_bytes(double rows, const DbOptIndexCounts *counts)
 {
@@ -132,79 +190,185 @@ list_bytes(double rows, const DbOptIndexCounts *counts)
 	double		pages = counts->heap_pages * (1 - pow(1 - share, page_rows));
 	double		gap;
 	double		jump;
+	double		bytes;
 
 	pages = Min(Max(pages, 1), Max(rows, 1));
 	gap = counts->heap_pages / pages;
 	jump = 2 + exp(-8 / gap) + exp(-1024 / gap);
 
-	/* a byte within a page, two to four to another; and segment headers */
-	return (pages * jump + Max(rows - pages, 0)) * (1 + 8.0 / 256);
+	/* a byte within a page, two to four to another */
+	bytes = (pages - 1) * jump + Max(rows - pages, 0);
+	return bytes + LIST_HEADER * ceil((bytes + 1) / 256);
 }
 
-/* Pages of whole lists, and bytes of tuples with a key, added up. */
-typedef struct GinBytes
-{
-	double		list_pages;
-	double		key_bytes;
-} GinBytes;
+/* ---- the build ----------------------------------------------------------- */
 
+/* What all keys add up to, after each round of the build. */
+typedef struct GinPages
+{
+	double		rounds;			/* how often the memory is full: 1 or more */
+	double		keys;
+	double		lists;			/* pages of lists that moved out */
+	double		first;			/* pages of keys after the first round */
+	double		key_bytes[ROUNDS_MAX];	/* of pages of keys, after each */
+} GinPages;
+
+/*
+ * Pages that are filled from the left, with tuples of a size: each gets one too
+ * many, and keeps a little more than half.
+ */
+static double
+split_pages(double keys, double tuple)
+{
+	double		fit = Max(floor(PAGE_BYTES / tuple), 1);
+
+	return keys / (floor((fit + 1) / 2) + 1);
+}
+
+/* Of a list that has moved out: leaves, and one above where they are several. */
+static double
+tree_pages(double list)
+{
+	double		leaves = ceil(list / (BLCKSZ * LIST_FILL));
+
+	return leaves > 1 ? leaves + 1 : leaves;
+}
+
+/* So many keys that have "rows" rows each. */
 static void
-add_keys(GinBytes *bytes, double keys, double rows, double key_length,
+add_keys(GinPages *pages, double keys, double rows, double key_length,
 		 const DbOptIndexCounts *counts)
 {
-	double		list = list_bytes(rows, counts);
-	double		tuple = sizeof(IndexTupleData) + key_length;
+	int			last = (int) ceil(Min(pages->rounds, ROUNDS_MAX)) - 1;
+	bool		moved = false;
 
-	if (list > LIST_INLINE)
-		bytes->list_pages += keys * ceil(list / (BLCKSZ * LIST_FILL));
-	else
-		tuple += list;
-	bytes->key_bytes += keys * (MAXALIGN((Size) tuple) + sizeof(ItemIdData));
+	pages->keys += keys;
+	for (int i = 0; i <= last; i++)
+	{
+		double		share = i == last ? 1 : (i + 1) / pages->rounds;
+		double		met = keys * Min(rows * share, 1);
+		double		tuple = sizeof(IndexTupleData) + key_length;
+		double		list = list_bytes(Max(rows * share, 1), counts);
+
+		moved |= tuple + list > GinMaxItemSize;
+		tuple = MAXALIGN((Size) ceil(moved ? tuple : tuple + list)) +
+			sizeof(ItemIdData);
+		pages->key_bytes[i] += met * tuple;
+		if (i == 0)
+			pages->first += split_pages(met, tuple);
+	}
+	if (moved)
+		pages->lists += keys * tree_pages(list_bytes(rows, counts));
+}
+
+static double
+sum_pages(const GinPages *pages)
+{
+	double		most = pages->first;
+
+	for (int i = 1; i < ROUNDS_MAX; i++)
+		most = Max(most, pages->key_bytes[i] / (PAGE_BYTES * GROWN_FILL));
+	return ceil(most) + ceil(pages->lists);
+}
+
+/* ---- keys ---------------------------------------------------------------- */
+
+/* Of the keys of a sample, those that were seen once and twice. */
+typedef struct RareKeys
+{
+	double		seen;			/* all of them */
+	double		once;
+	double		twice;
+	double		more;			/* that the whole table has beside the others */
+} RareKeys;
+
+/*
+ * How many keys the sample has missed, with those that it has seen once.  It
+ * is the larger of two estimates, which both are too low where they do not
+ * fit: that each doubling of the rows adds keys in the same proportion, as for
+ * words of a text; and Chao's, by those seen once and twice, for keys that are
+ * different in almost each row beside others that are few.
+ */
+static void
+count_missed(RareKeys *rare, double half, double rows, double scale)
+{
+	double		growth = rare->seen *
+	pow(scale, log2(rare->seen / Max(half, 1))) - rare->seen;
+	double		unseen = rare->twice > 0 ?
+	rare->once * rare->once / (2 * rare->twice) :
+	rare->once * (rare->once - 1) / 2;
+	double		chao = unseen *
+	(1 - exp(-rows * (scale - 1) * rare->once /
+			 Max(rows * unseen + rare->once, 1)));
+
+	rare->more = rare->once + Max(growth, chao);
+	rare->more = Min(Max(rare->more, rare->once), rare->once * scale);
 }
 
 static void
-add_column(GinBytes *bytes, const KeyScan *scan,
-		   const DbOptIndexCounts *counts, const DbOptIndexSample *sample)
+look_at_rare(RareKeys *rare, const KeyScan *scan, double scale)
 {
-	double		scale = counts->rows / sample->rows;
-	double		key_length = scan->key_bytes / Max(scan->entries, 1);
-	double		seen = hash_get_num_entries(scan->keys);
-	double		once = 0;
-	double		keys;
+	HASH_SEQ_STATUS status;
+	KeyCount   *count;
+
+	memset(rare, 0, sizeof(*rare));
+	rare->seen = hash_get_num_entries(scan->keys);
+	hash_seq_init(&status, scan->keys);
+	while ((count = hash_seq_search(&status)) != NULL)
+	{
+		rare->once += count->rows == 1;
+		rare->twice += count->rows == 2;
+	}
+	count_missed(rare, scan->half, scan->rows, scale);
+}
+
+static void
+add_column(GinPages *pages, const KeyScan *scan, const RareKeys *rare,
+		   const DbOptIndexCounts *counts)
+{
+	double		scale = counts->rows / scan->rows;
+	double		once_bytes = 0;
 	HASH_SEQ_STATUS status;
 	KeyCount   *count;
 
 	hash_seq_init(&status, scan->keys);
 	while ((count = hash_seq_search(&status)) != NULL)
 		if (count->rows > 1)
-			add_keys(bytes, 1, count->rows * scale, key_length, counts);
+			add_keys(pages, 1, count->rows * scale, count->length, counts);
 		else
-			once++;
-	if (once == 0)
-		return;
-
-	/* each doubling of the rows adds keys in the same proportion */
-	keys = seen * pow(scale, log2(seen / Max(scan->half, 1))) - (seen - once);
-	keys = Min(Max(keys, once), once * scale);
-	add_keys(bytes, keys, once * scale / keys, key_length, counts);
+			once_bytes += count->length;
+	if (rare->once > 0)
+		add_keys(pages, rare->more, rare->once * scale / rare->more,
+				 once_bytes / rare->once, counts);
 }
 
 double
 dbopt_gin_size(const DbOptIndexShape *shape, const DbOptIndexCounts *counts,
-			   const DbOptIndexSample *sample, double *entries)
+			   const DbOptIndexSample *sample, DbOptIndexSize *size)
 {
-	GinBytes	bytes = {0};
+	KeyScan    *scans = palloc0(sizeof(KeyScan) * shape->keys);
+	RareKeys   *rare = palloc0(sizeof(RareKeys) * shape->keys);
+	GinPages   *pages = palloc0(sizeof(GinPages));
 
-	*entries = 0;
-	for (int column = 0; column < shape->keys && sample->rows > 0; column++)
+	size->entries = 0;
+	for (int i = 0; i < shape->keys && sample->rows > 0; i++)
 	{
-		KeyScan		scan = {.keys = create_counts()};
+		double		scale;
 
-		scan_column(&scan, shape, column, sample);
-		add_column(&bytes, &scan, counts, sample);
-		*entries += scan.entries * counts->rows / sample->rows;
-		hash_destroy(scan.keys);
+		scans[i].keys = create_counts();
+		scan_column(&scans[i], shape, i, sample);
+		scale = Max(counts->rows / scans[i].rows, 1);
+		look_at_rare(&rare[i], &scans[i], scale);
+		size->entries += scans[i].entries * scale;
+		size->keys += rare[i].seen - rare[i].once + rare[i].more;
 	}
-	return BLCKSZ * (2 + ceil(bytes.list_pages) +
-					 ceil(bytes.key_bytes / (BLCKSZ * KEY_FILL)));
+	pages->rounds = (size->entries * ENTRY_MEMORY + size->keys * KEY_MEMORY) /
+		(maintenance_work_mem * 1024.0);
+	pages->rounds = Max(pages->rounds, 1);
+	for (int i = 0; i < shape->keys && sample->rows > 0; i++)
+	{
+		add_column(pages, &scans[i], &rare[i], counts);
+		hash_destroy(scans[i].keys);
+	}
+	return BLCKSZ * (2 + sum_pages(pages));
 }

@@ -6,11 +6,12 @@
 #define DBOPT_INDEX_GIN_SIZE_H
 
 #include "engine/index_sample.h"
+#include "engine/index_size.h"
 
-/* Bytes; *entries: how many pairs of key and row it holds. */
+/* Bytes; sets the entries and keys of *size. */
 extern double dbopt_gin_size(const DbOptIndexShape *shape,
 							 const DbOptIndexCounts *counts,
 							 const DbOptIndexSample *sample,
-							 double *entries);
+							 DbOptIndexSize *size);
 
 #endif							/* DBOPT_INDEX_GIN_SIZE_H */

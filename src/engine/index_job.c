@@ -26,6 +26,7 @@
 #include "engine/index_replace.h"
 #include "engine/index_state.h"
 #include "engine/index_target.h"
+#include "engine/index_timed.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -272,7 +273,7 @@ build_plain(IndexJob *job)
 	if (target->condition == DBOPT_INDEX_INVALID)
 		dbopt_index_drop_concurrently(target->statement->relation->schemaname,
 									  job->name);
-	dbopt_index_create_concurrently(target, target->relid, job->name);
+	dbopt_index_create_timed(target, target->relid, job->name);
 }
 
 static void
@@ -345,6 +346,7 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 	commit(&job);
 	if (!begun || dbopt_exec_guard(build, &job, &failure))
 		return;
+	dbopt_index_watch_end();
 	note_error(&job, &failure);
 	if (!dbopt_exec_guard(clean_up, &job, &ignored))
 		ereport(LOG,

@@ -25,6 +25,7 @@
 #include "engine/index_build.h"
 #include "engine/index_parse.h"
 #include "engine/index_replace.h"
+#include "engine/index_timed.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/lsyscache.h"
@@ -134,7 +135,7 @@ dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
 	begin(context);
 	check_replaceable(target->index);
 	commit(context);
-	dbopt_index_create_concurrently(target, target->relid, new_name);
+	dbopt_index_create_timed(target, target->relid, new_name);
 
 	begin(context);
 	new = get_relname_relid(new_name, get_rel_namespace(target->relid));
@@ -272,8 +273,7 @@ dbopt_index_build_partitioned(const DbOptIndexTarget *target,
 	{
 		Part	   *part = lfirst(cell);
 
-		dbopt_index_create_concurrently(target, part->relid,
-										part->index_name);
+		dbopt_index_create_timed(target, part->relid, part->index_name);
 	}
 	run_step(create_step, &build, context);
 	if (OidIsValid(build.replaced))

@@ -18,7 +18,8 @@ typedef struct DbOptIndexSample
 	Datum	  **values;			/* by row and column */
 	bool	  **nulls;
 	double		tuple_bytes;	/* mean of an index tuple, aligned */
-	double		build_ms;		/* that it took to read and sort them */
+	double		pages;			/* of the table, that were read */
+	double		read_ms;		/* that reading them took */
 } DbOptIndexSample;
 
 /* What the planner expects. */

@@ -20,6 +20,7 @@
 #include "engine/index_gin_size.h"
 #include "engine/index_sample.h"
 #include "engine/index_size.h"
+#include "engine/index_time.h"
 #include "storage/bufpage.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -226,14 +227,14 @@ dbopt_index_size(Relation rel, const DbOptIndexShape *shape, int fillfactor,
 	DbOptIndexSample *sample;
 
 	memset(size, 0, sizeof(*size));
-	size->bytes = BLCKSZ;
+	size->bytes = shape->am == GIN_AM_OID ? 2 * BLCKSZ : BLCKSZ;
 	dbopt_index_count(rel, shape, &counts);
 	if (counts.heap_pages == 0)
 		return;
 	sample = dbopt_index_sample(rel, shape, &counts);
+	size->table_rows = counts.table_rows;
 	size->rows = counts.rows;
 	size->entries = counts.rows;
-	size->heap_bytes = counts.heap_pages * BLCKSZ;
 	if (sample->rows == 0)
 		sample->tuple_bytes = MAXALIGN(sizeof(IndexTupleData) + MAXALIGN(8) * shape->columns);
 	if (shape->am == BTREE_AM_OID)
@@ -242,7 +243,8 @@ dbopt_index_size(Relation rel, const DbOptIndexShape *shape, int fillfactor,
 								  BTREE_DEFAULT_FILLFACTOR,
 								  &counts, sample->tuple_bytes);
 	else if (shape->am == GIN_AM_OID)
-		size->bytes = dbopt_gin_size(shape, &counts, sample, &size->entries);
+		size->bytes = dbopt_gin_size(shape, &counts, sample, size);
 	else
 		size->bytes = other_bytes(shape, &counts, sample->tuple_bytes);
+	size->ms = dbopt_index_build_ms(shape, &counts, sample, size);
 }

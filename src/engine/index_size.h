@@ -10,11 +10,13 @@
 
 typedef struct DbOptIndexSize
 {
-	double		rows;			/* of the table that it holds */
+	double		table_rows;
+	double		rows;			/* of those, that it holds */
 	double		bytes;
-	double		heap_bytes;		/* of the table, which a build reads */
 	double		entries;		/* that a build sorts: rows, or keys of an
 								 * inverted index */
+	double		keys;			/* of an inverted index; 0: it is none */
+	double		ms;				/* that a concurrent build takes */
 } DbOptIndexSize;
 
 /*

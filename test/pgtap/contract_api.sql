@@ -28,6 +28,7 @@ INSERT INTO contract VALUES
 	('dbopt_delivered_before(integer)', 'source_id integer', 'bigint', 'monitor'),
 	('dbopt_index_advice()', '', 'TABLE(index_name text, table_name regclass, finding text, detail text, statement text)', 'monitor'),
 	('dbopt_slow_queries(integer)', 'top integer DEFAULT 20', 'TABLE(queryid bigint, role name, calls bigint, total_ms double precision, mean_ms double precision, rows bigint, tables regclass[], indexes text[], query text)', 'monitor'),
+	('dbopt_estimate_indexes(regclass)', 'table_name regclass DEFAULT NULL::regclass, OUT name text, OUT table_name text, OUT rows bigint, OUT estimated_bytes bigint, OUT estimated_time interval, OUT reason text', 'SETOF record', 'monitor'),
 	('dbopt_stamp()', '', 'trigger', 'everybody'),
 	('dbopt_truncated()', '', 'trigger', 'everybody');
 
