@@ -178,12 +178,18 @@ CREATE TABLE @extschema@.dbopt_ordered (
 	aggregate_type text COLLATE "C" NOT NULL,
 	aggregate_id text COLLATE "C" NOT NULL,
 	version numeric NOT NULL,
+	aggregate_hash bigint NOT NULL,
+	version_order float8 NOT NULL,
 	PRIMARY KEY (handler_id, log_position, event_key)
 );
 CREATE INDEX dbopt_ordered_aggregate ON @extschema@.dbopt_ordered
-	(handler_id, aggregate_type, aggregate_id, version);
+	(handler_id, aggregate_hash, version_order);
 COMMENT ON TABLE @extschema@.dbopt_ordered IS
 	'events of ordered handlers in the retry queue, by their aggregates: a later version waits until no lower one is here';
+COMMENT ON COLUMN @extschema@.dbopt_ordered.aggregate_hash IS
+	'of aggregate_type and aggregate_id, which may be longer than an index allows';
+COMMENT ON COLUMN @extschema@.dbopt_ordered.version_order IS
+	'the version, rounded, which may have more digits than an index allows';
 
 CREATE TABLE @extschema@.dbopt_index (
 	name text PRIMARY KEY,

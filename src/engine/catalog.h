@@ -190,7 +190,9 @@ enum
 	Anum_ordered_aggregate_type,
 	Anum_ordered_aggregate_id,
 	Anum_ordered_version,
-	Natts_ordered = 6
+	Anum_ordered_aggregate_hash,
+	Anum_ordered_version_order,
+	Natts_ordered = 8
 };
 
 enum

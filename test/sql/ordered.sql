@@ -39,8 +39,9 @@ CREATE FUNCTION hold_back(handler text) RETURNS void LANGUAGE sql AS $$
 		(handler_id, log_position, event_key, event_type, attempts, next_retry_at, first_failed_at, failed_at)
 	SELECT handler_id, v, v, 'A', 0, CASE v WHEN 1 THEN now() ELSE 'infinity' END, now(), now()
 	  FROM public.dbopt_handler, generate_series(1, 3) v WHERE name = handler;
-	INSERT INTO public.dbopt_ordered (handler_id, log_position, event_key, aggregate_type, aggregate_id, version)
-	SELECT handler_id, v, v, 'a', '1', v FROM public.dbopt_handler, generate_series(1, 3) v WHERE name = handler;
+	INSERT INTO public.dbopt_ordered (handler_id, log_position, event_key, aggregate_type, aggregate_id, version,
+		aggregate_hash, version_order)
+	SELECT handler_id, v, v, 'a', '1', v, 0, v FROM public.dbopt_handler, generate_series(1, 3) v WHERE name = handler;
 $$;
 SELECT hold_back('ordered');
 SELECT event_id, attempts, next_retry_at = 'infinity' AS held_back, error_code, error_message

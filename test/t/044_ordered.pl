@@ -266,5 +266,37 @@ sql(q{SELECT dbopt_resume_handler('special')});
 is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'the other handler gets its own');
 is(sql('SELECT count(*) FROM done'), '5', 'all are delivered');
 
+# ---- of any size ---------------------------------------------------------------
+
+# Names that no index could hold, and versions that differ in a place that
+# only exact numbers have.
+sql(q{
+	CREATE TABLE large (id bigint PRIMARY KEY, event_type text, aggregate_type text, aggregate_id text, aggregate_version numeric);
+	SELECT dbopt_attach_events('large');
+	CREATE TABLE handled (call bigint DEFAULT nextval('calls'), id bigint);
+	CREATE TABLE names AS
+		SELECT n, (SELECT string_agg(md5(i::text || n), '') FROM generate_series(1, 300) i) AS name FROM generate_series(1, 2) n;
+	CREATE FUNCTION handle_large(e large) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.id % 10 = 1 AND (SELECT mode <> 'ok' FROM mode) THEN
+			RAISE EXCEPTION 'not yet' USING ERRCODE = 'lock_not_available';
+		END IF;
+		INSERT INTO handled (id) VALUES (e.id);
+	END $$;
+	UPDATE mode SET mode = 'not yet';
+	SELECT dbopt_register_handler('large', 'L', 'handle_large(large)', events => 'large', ordered => true, policy => 'slow');
+	INSERT INTO large
+	SELECT n * 100 + k * 10 + v, 'L', name, name || k,
+		CASE k WHEN 1 THEN 9007199254740992 + v WHEN 2 THEN repeat('123456789', 800)::numeric + v ELSE v END
+	  FROM names, generate_series(1, 3) k, generate_series(1, 5) v ORDER BY v DESC, n, k;
+});
+becomes(q{SELECT count(*) FROM dbopt_pending_retries WHERE handler = 'large'}, '30', 'long names and large versions are held back');
+is(sql('SELECT count(*) FROM handled'), '0', 'in order');
+sql(q{UPDATE mode SET mode = 'ok'});
+make_due();
+is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'they are released');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE ids = '1 2 3 4 5') FROM (
+	SELECT string_agg((id % 10)::text, ' ' ORDER BY call) AS ids FROM handled GROUP BY id / 10) x}), '6|6', 'in order');
+
 $node->stop;
 done_testing();
