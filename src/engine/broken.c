@@ -13,6 +13,9 @@
 #include "engine/broken.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -31,6 +34,21 @@ update_state(Relation rel, HeapTuple tuple, const char *reason)
 									  lengthof(columns), columns, values,
 									  nulls);
 	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+}
+
+static void
+log_broken(int32 handler_id, const char *reason)
+{
+	DbOptHandlerState handler;
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_HANDLER,
+		.slot = dbopt_handler_find(MyDatabaseId, handler_id)
+	};
+
+	if (dbopt_handler_copy(MyDatabaseId, handler_id, &handler))
+		line.handler = NameStr(handler.name);
+	line.message = psprintf("handler %d is broken: %s", handler_id, reason);
+	dbopt_log_line(&line);
 }
 
 void
@@ -52,9 +70,7 @@ dbopt_handler_set_broken(int32 handler_id, const char *reason)
 		update_state(rel, tuple, reason);
 		dbopt_config_changed();
 		dbopt_news_note_config();
-		ereport(LOG,
-				(errmsg("dbopt: handler %d is broken: %s", handler_id,
-						reason)));
+		log_broken(handler_id, reason);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -121,12 +121,10 @@ put_off_role(const DbOptMember *member, TimestampTz now)
 	role->failures++;
 	role->not_before = now + dbopt_backoff_base(&start_backoff,
 												role->failures);
-	if (role->failures == 1)
-		ereport(LOG,
-				(errmsg("could not start a dbopt session for role %u",
-						role->role),
-				 errdetail("It will be tried again, after a delay that grows up to %d seconds.",
-						   (int) (start_backoff.max_delay / USECS_PER_SEC))));
+	dbopt_crew_log(psprintf("could not start a dbopt session for role %u, which is tried again",
+							role->role),
+				   role->role, role->error_code, role->failures,
+				   role->not_before - now);
 }
 
 static List *
@@ -182,6 +180,8 @@ handle_end(const DbOptMember *member, List **reports, TimestampTz now)
 	if (member->state == DBOPT_SESSION_BUSY)
 	{
 		dbopt_crew_count(DBOPT_POOL_ERROR);
+		dbopt_crew_log("a dbopt session has died at work", member->role, "",
+					   0, 0);
 		*reports = add_report(*reports, member, NULL);
 	}
 }

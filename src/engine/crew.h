@@ -98,6 +98,10 @@ extern void dbopt_crew_add(DbOptCrewRole *role, DbOptWorkerTarget target,
 
 extern void dbopt_crew_count(DbOptPoolEvent event);
 
+/* Logs trouble with a session of this role; "error_code" may be "". */
+extern void dbopt_crew_log(const char *message, Oid role,
+						   const char *error_code, int attempt, int64 delay);
+
 /* Sessions of an earlier scheduler that are still at work for a handler. */
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);

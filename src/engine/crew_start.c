@@ -12,6 +12,8 @@
 #include "engine/crew.h"
 #include "miscadmin.h"
 #include "policy/backoff.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -53,6 +55,24 @@ void
 dbopt_crew_count(DbOptPoolEvent event)
 {
 	pg_atomic_fetch_add_u64(&my_slot()->pool_events[event], 1);
+}
+
+void
+dbopt_crew_log(const char *message, Oid role, const char *error_code,
+			   int attempt, int64 delay)
+{
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_POOL,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.message = message,
+		.attempt = attempt,
+		.sqlstate = error_code[0] == '\0' ? NULL : error_code,
+		.delay = delay,
+		.subject = "role_oid",
+		.subject_value = psprintf("%u", role)
+	};
+
+	dbopt_log_line(&line);
 }
 
 /*
@@ -238,16 +258,16 @@ ask_for_session(void)
  * session ends somewhere, or when the delay is over.
  */
 static void
-put_off_start(TimestampTz now)
+put_off_start(const DbOptCrewRole *role, TimestampTz now)
 {
 	slot_failures++;
 	slot_retry_at = now + dbopt_backoff_base(&start_backoff, slot_failures);
 	pg_atomic_write_u32(&my_slot()->wants_session, 1);
 	ask_for_session();
 	if (slot_failures == WORTH_LOGGING)
-		ereport(LOG,
-				(errmsg("could not start a dbopt session: no free slot"),
-				 errhint("Consider increasing max_worker_processes or dbopt.max_workers.")));
+		dbopt_crew_log("could not start a dbopt session: no free slot; consider increasing max_worker_processes or dbopt.max_workers",
+					   role->role, "53300", slot_failures,
+					   slot_retry_at - now);
 }
 
 /*
@@ -288,7 +308,7 @@ dbopt_crew_start(DbOptCrewRole *role, int max, TimestampTz now)
 		return DBOPT_CREW_NO_SLOT;
 	result = dbopt_crew_start_warm(role, max, now);
 	if (result == DBOPT_CREW_NO_SLOT)
-		put_off_start(now);
+		put_off_start(role, now);
 	return result;
 }
 

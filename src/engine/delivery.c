@@ -14,6 +14,7 @@
 #include "engine/fate.h"
 #include "portability/instr_time.h"
 #include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/pool.h"
 #include "utils/timestamp.h"
 
@@ -143,7 +144,10 @@ try_timed(DbOptDelivery *delivery, DbOptExecFunction function, void *arg,
 	INSTR_TIME_SET_CURRENT(*elapsed);
 	INSTR_TIME_SUBTRACT(*elapsed, start);
 	if (!succeeded)
+	{
 		dbopt_delivery_name_timeout(delivery, failure);
+		failure->duration = INSTR_TIME_GET_MICROSEC(*elapsed);
+	}
 	return succeeded;
 }
 
@@ -186,6 +190,35 @@ dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call, Datum *rows,
 	return succeeded;
 }
 
+/* What the log is to say when the transaction has committed. */
+static void
+note_line(DbOptDelivery *delivery, const DbOptFailed *failed, int64 delay)
+{
+	DbOptLogKind kind = delay > 0 ? DBOPT_LOG_EVENT_RETRY :
+	DBOPT_LOG_EVENT_GIVE_UP;
+	MemoryContext previous;
+	DbOptLogLine *line;
+
+	if (!dbopt_log_permits(delivery->slot, kind))
+		return;
+	previous = MemoryContextSwitchTo(delivery->context);
+	line = palloc0(sizeof(DbOptLogLine));
+	line->kind = kind;
+	line->message = psprintf(delay > 0 ?
+							 "an event of handler \"%s\" failed and is tried again" :
+							 "an event of handler \"%s\" failed and was given up",
+							 delivery->handler->name);
+	line->handler = delivery->handler->name;
+	line->event_id = pstrdup(failed->key);
+	line->event_type = pstrdup(failed->event_type);
+	line->attempt = failed->attempts;
+	line->sqlstate = pstrdup(failed->failure.sqlstate);
+	line->duration = failed->failure.duration;
+	line->delay = delay;
+	delivery->lines = lappend(delivery->lines, line);
+	MemoryContextSwitchTo(previous);
+}
+
 void
 dbopt_delivery_settle_failed(DbOptDelivery *delivery, DbOptQueue *queue,
 							 DbOptFailed *failed)
@@ -198,6 +231,7 @@ dbopt_delivery_settle_failed(DbOptDelivery *delivery, DbOptQueue *queue,
 					  pg_prng_double(&pg_global_prng_state), now);
 	failed->retry_at = fate.retry_at;
 	dbopt_queue_put(queue, delivery->handler->handler_id, failed, now);
+	note_line(delivery, failed, fate.retry_at == 0 ? 0 : fate.retry_at - now);
 	if (fate.retry_at == 0)
 		delivery->tally.counters.dead_letters++;
 	else if (failed->suspicion == 0)
@@ -210,15 +244,20 @@ dbopt_delivery_begin(DbOptDelivery *delivery)
 {
 	memset(&delivery->tally, 0, sizeof(delivery->tally));
 	delivery->first_retry_at = PG_INT64_MAX;
+	delivery->lines = NIL;
 }
 
 void
 dbopt_delivery_committed(DbOptDelivery *delivery)
 {
+	ListCell   *cell;
+
 	report_successes(delivery);
 	dbopt_stats_add(delivery->slot, &delivery->tally);
 	if (delivery->first_retry_at != PG_INT64_MAX)
 		dbopt_handler_retry_at(delivery->slot, delivery->first_retry_at);
+	foreach(cell, delivery->lines)
+		dbopt_log_write(lfirst(cell));
 	dbopt_delivery_begin(delivery);
 }
 

@@ -27,6 +27,7 @@ typedef struct DbOptDelivery
 	DbOptTally	tally;
 	int			succeeded;		/* events the breaker has not heard of */
 	TimestampTz first_retry_at; /* of what it has queued; PG_INT64_MAX: none */
+	List	   *lines;			/* for the log: DbOptLogLine * */
 	char	   *broken;			/* why the handler cannot be called; NULL */
 } DbOptDelivery;
 

@@ -18,6 +18,7 @@ typedef struct DbOptFailure
 	char	   *detail;			/* NULL: none */
 	char	   *hint;			/* NULL: none */
 	bool		timed_out;		/* by the timeout given */
+	int64		duration;		/* of the call, microseconds; 0: unknown */
 } DbOptFailure;
 
 typedef void (*DbOptExecFunction) (void *arg);

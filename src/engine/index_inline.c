@@ -16,7 +16,10 @@
 #include "engine/index_build.h"
 #include "engine/index_inline.h"
 #include "engine/index_state.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
 #include "state/guc.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "state/shmem.h"
 #include "storage/bufmgr.h"
@@ -112,12 +115,29 @@ note_failed(DbOptIndexState *state, const DbOptFailure *failure)
 	state->failed_at = GetCurrentTimestamp();
 }
 
+static void
+log_built(const DbOptIndexTarget *target, TimestampTz since)
+{
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_INDEX,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.attempt = 1,
+		.duration = GetCurrentTimestamp() - since,
+		.subject = "index",
+		.subject_value = target->row->name
+	};
+
+	line.message = psprintf("index \"%s\" was built", target->row->name);
+	dbopt_log_line(&line);
+}
+
 void
 dbopt_index_provide(const DbOptIndexTarget *target)
 {
 	Attempt		attempt = {.target = target};
 	DbOptFailure failure = {0};
 	DbOptIndexState *state;
+	TimestampTz since = GetCurrentTimestamp();
 	bool		built = false;
 
 	if (target->condition == DBOPT_INDEX_MISSING && !target->locked)
@@ -126,7 +146,10 @@ dbopt_index_provide(const DbOptIndexTarget *target)
 		dbopt_index_pass_cancel(&failure);
 	state = dbopt_index_state_lock(target->row->name);
 	if (built)
+	{
 		note_built(state, target, attempt.index);
+		log_built(target, since);
+	}
 	else if (state->progress == DBOPT_INDEX_BUILDING)
 		return;					/* a session has it in its hands */
 	else if (dbopt_shared != NULL)

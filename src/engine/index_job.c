@@ -28,6 +28,8 @@
 #include "engine/index_target.h"
 #include "engine/index_timed.h"
 #include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -44,6 +46,7 @@ typedef struct IndexJob
 	DbOptIndexTarget target;
 	List	   *leftovers;
 	int			attempt;
+	TimestampTz since;			/* when this attempt began */
 	bool		built;			/* by this attempt */
 } IndexJob;
 
@@ -100,15 +103,36 @@ set_error(DbOptIndexState *state, const char *sqlstate, const char *message)
 	state->failed_at = GetCurrentTimestamp();
 }
 
+/* How the attempt has ended. */
 static void
-give_up(DbOptIndexState *state)
+log_end(const IndexJob *job, const char *sqlstate, TimestampTz again_at,
+		const char *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_INDEX,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.message = message,
+		.attempt = job->attempt,
+		.sqlstate = sqlstate,
+		.duration = now - job->since,
+		.delay = again_at == 0 ? 0 : again_at - now,
+		.subject = "index",
+		.subject_value = job->name
+	};
+
+	if (sqlstate != NULL)
+		line.hint = "dbopt_index_status() shows why; dbopt_ensure_indexes() tries again.";
+	dbopt_log_line(&line);
+}
+
+static void
+give_up(const IndexJob *job, DbOptIndexState *state)
 {
 	state->progress = DBOPT_INDEX_FAILED;
-	ereport(LOG,
-			(errmsg("dbopt: index \"%s\" was given up after %d attempts",
-					state->name, state->attempts),
-			 errdetail_log("The SQLSTATE was %s.", state->error_code),
-			 errhint("dbopt_index_status() shows why; dbopt_ensure_indexes() tries again.")));
+	log_end(job, state->error_code, 0,
+			psprintf("index \"%s\" was given up after %d attempts",
+					 state->name, state->attempts));
 }
 
 /* Nothing is to be done any longer. */
@@ -138,7 +162,7 @@ begin_attempt(IndexJob *job)
 	if (state->attempts >= policy()->max_attempts)
 	{
 		set_error(state, "57P01", "the session that was building it has gone");
-		give_up(state);
+		give_up(job, state);
 		dbopt_index_state_write(state);
 		return false;
 	}
@@ -174,6 +198,8 @@ attempt_succeeded(IndexJob *job)
 	state->failed_at = 0;
 	dbopt_index_state_write(state);
 	commit(job);
+	if (job->built)
+		log_end(job, NULL, 0, psprintf("index \"%s\" was built", job->name));
 }
 
 /* At once: to clean up may have to wait as long as to build. */
@@ -203,11 +229,14 @@ attempt_failed(IndexJob *job, const DbOptFailure *failure)
 	if (job->attempt >= rules->max_attempts ||
 		!dbopt_classify(rules->rules, rules->nrules, rules->retry_unknown,
 						failure->sqlstate, failure->message))
-		give_up(state);
+		give_up(job, state);
 	else
 	{
 		state->progress = DBOPT_INDEX_QUEUED;
 		state->next_attempt_at = next_attempt(job->attempt);
+		log_end(job, failure->sqlstate, state->next_attempt_at,
+				psprintf("index \"%s\" could not be built, which is tried again",
+						 job->name));
 	}
 	dbopt_index_state_write(state);
 	commit(job);
@@ -334,7 +363,11 @@ set_settings(void)
 void
 dbopt_index_job_run(const char *name, MemoryContext context)
 {
-	IndexJob	job = {.name = name,.context = context};
+	IndexJob	job = {
+		.name = name,
+		.context = context,
+		.since = GetCurrentTimestamp()
+	};
 	DbOptFailure failure;
 	DbOptFailure ignored;
 	bool		begun;
@@ -349,8 +382,8 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 	dbopt_index_watch_end();
 	note_error(&job, &failure);
 	if (!dbopt_exec_guard(clean_up, &job, &ignored))
-		ereport(LOG,
-				(errmsg("dbopt: could not drop what a build of index \"%s\" has left: %s",
-						name, ignored.message)));
+		log_end(&job, ignored.sqlstate, 0,
+				psprintf("what a build of index \"%s\" has left could not be dropped",
+						 name));
 	attempt_failed(&job, &failure);
 }

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/guc.h"
+#include "state/log_line.h"
 #include "state/pool.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -319,6 +320,27 @@ run_job(void *arg)
 }
 
 static void
+log_failure(const DbOptJobRun *run, const DbOptFailure *failure, int delay)
+{
+	DbOptHandlerState handler;
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_JOB,
+		.slot = dbopt_handler_find(MyDatabaseId, run->job->handler_id),
+		.attempt = failures_in_a_row,
+		.sqlstate = failure->sqlstate,
+		.delay = (int64) delay * 1000
+	};
+
+	if (dbopt_handler_copy(MyDatabaseId, run->job->handler_id, &handler))
+		line.handler = NameStr(handler.name);
+	line.message = psprintf("a job of handler %d failed and is repeated: %s",
+							run->job->handler_id,
+							dbopt_log_error_text(failure->sqlstate,
+												 failure->message));
+	dbopt_log_line(&line);
+}
+
+static void
 job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 {
 	int			delay = Min(1000 << Min(failures_in_a_row, 5),
@@ -331,10 +353,7 @@ job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 	run->result->retry_at =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 	dbopt_job_finish(run, DBOPT_JOB_FAILED);
-	ereport(LOG,
-			(errmsg("dbopt: a job of handler %d failed and is repeated in %d ms: %s",
-					run->job->handler_id, delay, failure->message),
-			 errdetail_log("The SQLSTATE was %s.", failure->sqlstate)));
+	log_failure(run, failure, delay);
 }
 
 void

@@ -27,6 +27,7 @@
 #include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/database.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "state/solo.h"
 #include "storage/ipc.h"
@@ -120,15 +121,16 @@ release_slot(Entry *entry)
 static void
 put_off(Entry *entry, TimestampTz now, const char *problem)
 {
+	DbOptLogLine line = {.kind = DBOPT_LOG_POOL,.slot = -1};
+
 	entry->failures++;
 	entry->start_at = now + dbopt_backoff_base(&restart_backoff,
 											   entry->failures);
-	if (entry->failures == 1)
-		ereport(LOG,
-				(errmsg("dbopt's scheduler for database %u %s",
-						entry->dboid, problem),
-				 errdetail("It will be started again, after a delay that grows up to %d seconds.",
-						   (int) (restart_backoff.max_delay / USECS_PER_SEC))));
+	line.message = psprintf("the scheduler for database %u %s, and is started again",
+							entry->dboid, problem);
+	line.attempt = entry->failures;
+	line.delay = entry->start_at - now;
+	dbopt_log_line(&line);
 }
 
 /*

@@ -25,7 +25,10 @@
 #include "engine/log_index.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
+#include "miscadmin.h"
 #include "nodes/plannodes.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/pool.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
@@ -37,11 +40,14 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 typedef struct Build
 {
 	int32		source_id;
 	MemoryContext context;
+	TimestampTz since;
+	bool		built;			/* a statement has been run */
 	char	   *statement;		/* the next one; NULL: nothing is left to do */
 	DbOptFailure failure;
 } Build;
@@ -172,7 +178,10 @@ build_all(void *arg)
 	Build	   *build = arg;
 
 	for (plan_step(build); build->statement != NULL; plan_step(build))
+	{
 		run_step(build);
+		build->built = true;
+	}
 }
 
 /* Tells why in the source's row. */
@@ -198,14 +207,29 @@ note_failure(void *arg)
 }
 
 static void
+log_build(const Build *build, const char *message)
+{
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_INDEX,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.message = message,
+		.sqlstate = build->failure.sqlstate[0] != '\0' ?
+		build->failure.sqlstate : NULL,
+		.duration = GetCurrentTimestamp() - build->since
+	};
+
+	dbopt_log_line(&line);
+}
+
+static void
 build_failed(Build *build, DbOptJobResult *result)
 {
 	DbOptFailure ignored;
 
-	ereport(LOG,
-			(errmsg("dbopt: the log index of source %d could not be built: %s",
-					build->source_id, build->failure.message),
-			 errdetail_log("The SQLSTATE was %s.", build->failure.sqlstate)));
+	log_build(build, psprintf("the log index of source %d could not be built: %s",
+							  build->source_id,
+							  dbopt_log_error_text(build->failure.sqlstate,
+												   build->failure.message)));
 	result->outcome = DBOPT_JOB_FAILED;
 	(void) dbopt_exec_guard(note_failure, build, &ignored);
 }
@@ -221,8 +245,12 @@ dbopt_log_build_run(const DbOptJob *job, DbOptJobResult *result)
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(build.context);
 	pin_settings();
+	build.since = GetCurrentTimestamp();
 	if (!dbopt_exec_guard(build_all, &build, &build.failure))
 		build_failed(&build, result);
+	else if (build.built)
+		log_build(&build, psprintf("the log index of source %d was built",
+								   build.source_id));
 	MemoryContextSwitchTo(previous);
 	MemoryContextDelete(build.context);
 }

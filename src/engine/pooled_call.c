@@ -18,6 +18,7 @@
 #include "state/caller.h"
 #include "state/circuit.h"
 #include "state/guc.h"
+#include "state/log_line.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -233,6 +234,23 @@ take_message(PooledCall *call, const char *data, Size length)
 
 /* ---- waiting ------------------------------------------------------------- */
 
+/* The error is the caller's to log, or to forget. */
+static void
+log_no_session(const DbOptCaller *caller)
+{
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_POOL,
+		.slot = breaker,
+		.message = "a caller has found no pool session in time",
+		.sqlstate = "53300",
+		.duration = GetCurrentTimestamp() - caller->since,
+		.subject = "role",
+		.subject_value = GetUserNameFromId(caller->roleid, true)
+	};
+
+	dbopt_log_line(&line);
+}
+
 /* How long to sleep now, in milliseconds. */
 static long
 patience(const PooledCall *call, const DbOptCaller *caller)
@@ -246,6 +264,7 @@ patience(const PooledCall *call, const DbOptCaller *caller)
 	if (left <= 0)
 	{
 		report_failure(true);
+		log_no_session(caller);
 		dbopt_pooled_raise_no_session(caller);
 	}
 	return left;

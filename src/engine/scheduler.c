@@ -31,6 +31,7 @@
 #include "state/circuit.h"
 #include "state/history.h"
 #include "state/hold.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "state/solo.h"
 #include "storage/ipc.h"
@@ -338,6 +339,7 @@ scheduler_round(void)
 	reclaim = pg_atomic_exchange_u32(&database->reclaim, 0) != 0;
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
 	publish_round(candidates);
+	candidates->next = Min(candidates->next, dbopt_log_left_out(now));
 	return Min(candidates->next, discover_at);
 }
 

@@ -17,6 +17,7 @@
 #include "tcop/dest.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/timestamp.h"
 
 /* A text of several statements is one command after the other for SPI. */
 static void
@@ -56,15 +57,18 @@ try_until_done(DbOptSqlRetry *retry, char *statement, int isolation)
 	ErrorData  *error;
 	int64		delay;
 
-	while ((error = try_once(statement, isolation)) != NULL)
+	for (;;)
 	{
+		retry->since = GetCurrentTimestamp();
+		error = try_once(statement, isolation);
+		if (error == NULL)
+			return NULL;
 		if (!dbopt_sql_retry_next(retry, error, &delay))
 			return error;
 		FreeErrorData(error);
 		SPI_rollback();			/* the snapshot goes */
 		dbopt_sql_retry_wait(retry, delay);
 	}
-	return NULL;
 }
 
 void

@@ -14,7 +14,8 @@
 #include "engine/sql_retry.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "state/guc.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
@@ -38,13 +39,22 @@ dbopt_sql_retry_check(const DbOptSqlRetry *retry)
 }
 
 static void
-log_retry(const DbOptSqlRetry *retry, const ErrorData *error, int64 delay)
+log_failure(const DbOptSqlRetry *retry, const ErrorData *error,
+			const char *message, int64 delay)
 {
-	ereport(dbopt_log_level,
-			(errmsg("attempt %d failed with SQLSTATE %s and is repeated in %d ms, by policy \"%s\"",
-					retry->attempts, unpack_sql_state(error->sqlerrcode),
-					(int) (delay / 1000), retry->policy),
-			 errhidecontext(true)));
+	DbOptLogLine line = {
+		.kind = delay > 0 ? DBOPT_LOG_SQL_RETRY : DBOPT_LOG_SQL_GIVE_UP,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.message = message,
+		.attempt = retry->attempts,
+		.sqlstate = unpack_sql_state(error->sqlerrcode),
+		.duration = GetCurrentTimestamp() - retry->since,
+		.delay = delay,
+		.subject = "policy",
+		.subject_value = retry->policy
+	};
+
+	dbopt_log_line(&line);
 }
 
 bool
@@ -58,10 +68,18 @@ dbopt_sql_retry_next(DbOptSqlRetry *retry, const ErrorData *error,
 		error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 		!dbopt_classify(policy->rules, policy->nrules, policy->retry_unknown,
 						unpack_sql_state(error->sqlerrcode), error->message))
+	{
+		if (retry->attempts > 1)
+			log_failure(retry, error,
+						psprintf("SQL was given up after %d attempts, by policy \"%s\"",
+								 retry->attempts, retry->policy), 0);
 		return false;
+	}
 	*delay = dbopt_backoff_delay(&policy->backoff, retry->attempts, 0,
 								 pg_prng_double(&pg_global_prng_state));
-	log_retry(retry, error, *delay);
+	log_failure(retry, error,
+				psprintf("SQL failed and is tried again, by policy \"%s\"",
+						 retry->policy), *delay);
 	return true;
 }
 

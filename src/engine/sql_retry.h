@@ -5,11 +5,13 @@
 #ifndef DBOPT_SQL_RETRY_H
 #define DBOPT_SQL_RETRY_H
 
+#include "datatype/timestamp.h"
 #include "utils/elog.h"
 
 typedef struct DbOptSqlRetry
 {
 	const char *policy;			/* its name in dbopt_retry_policy */
+	TimestampTz since;			/* when the present attempt began */
 	int			attempts;		/* that have failed */
 	int64		delay;			/* waited for so far, microseconds */
 } DbOptSqlRetry;

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "storage/spin.h"
 #include "utils/timestamp.h"
@@ -31,30 +32,36 @@ slot_pointer(int slot)
 
 /* Logs the state that a breaker has changed to. */
 static void
-log_state(const char *name, const DbOptBreaker *breaker)
+log_state(int slot, const char *name, const DbOptBreaker *breaker)
 {
+	DbOptLogLine line = {.slot = slot,.handler = name};
+
 	switch (breaker->state)
 	{
 		case DBOPT_BREAKER_CLOSED:
-			ereport(LOG,
-					(errmsg("circuit breaker \"%s\" closed", name)));
+			line.kind = DBOPT_LOG_BREAKER_CLOSED;
+			line.message = psprintf("circuit breaker \"%s\" closed", name);
 			break;
 		case DBOPT_BREAKER_HALF_OPEN:
-			ereport(LOG,
-					(errmsg("circuit breaker \"%s\" half-open, on trial",
-							name)));
+			line.kind = DBOPT_LOG_BREAKER_TRIAL;
+			line.message =
+				psprintf("circuit breaker \"%s\" half-open, on trial", name);
 			break;
 		case DBOPT_BREAKER_OPEN:
+			line.kind = DBOPT_LOG_BREAKER_OPENED;
 			if (breaker->tripped_by_hand)
-				ereport(LOG,
-						(errmsg("circuit breaker \"%s\" opened by hand, until it is reset",
-								name)));
+				line.message = psprintf("circuit breaker \"%s\" opened by hand, until it is reset",
+										name);
 			else
-				ereport(LOG,
-						(errmsg("circuit breaker \"%s\" opened until %s",
-								name, timestamptz_to_str(breaker->retry_at))));
+			{
+				line.message = psprintf("circuit breaker \"%s\" opened until %s",
+										name,
+										timestamptz_to_str(breaker->retry_at));
+				line.delay = breaker->retry_at - GetCurrentTimestamp();
+			}
 			break;
 	}
+	dbopt_log_line(&line);
 }
 
 /*
@@ -80,7 +87,7 @@ follow_up(DbOptHandlerState *state, const DbOptTransition *transition)
 	if (!OidIsValid(dboid))
 		return;
 	if (changed)
-		log_state(NameStr(name), &transition->after);
+		log_state((int) (state - dbopt_handler_slot(0)), NameStr(name), &transition->after);
 	dbopt_scheduler_wake(dboid);
 }
 

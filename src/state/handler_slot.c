@@ -53,6 +53,7 @@ clear_slot(DbOptHandlerState *state)
 	state->last_error_at = 0;
 	state->last_success_at = 0;
 	state->stats_since = now;
+	memset(state->log_budgets, 0, sizeof(state->log_budgets));
 	SpinLockRelease(&state->mutex);
 }
 

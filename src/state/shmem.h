@@ -127,6 +127,7 @@ typedef struct DbOptDatabase
 	pg_atomic_uint32 waiting;	/* of these, kept waiting by the pool alone */
 	pg_atomic_uint64 pool_events[DBOPT_POOL_EVENTS];
 	pg_atomic_uint32 probation; /* DbOptProbation */
+	pg_atomic_uint32 lines_left_out;	/* some handler's budget says so */
 	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
 								 * dbopt_drain() can wait for one */
 
@@ -285,6 +286,35 @@ typedef struct DbOptCounters
 } DbOptCounters;
 
 /*
+ * What lines in the server log are about: see log_line.h.
+ */
+typedef enum DbOptLogKind
+{
+	DBOPT_LOG_EVENT_RETRY,		/* an event has failed and is tried again */
+	DBOPT_LOG_EVENT_GIVE_UP,
+	DBOPT_LOG_SQL_RETRY,		/* the same of a caller's SQL */
+	DBOPT_LOG_SQL_GIVE_UP,
+	DBOPT_LOG_HANDLER,			/* it is broken */
+	DBOPT_LOG_JOB,				/* a session's job has failed */
+	DBOPT_LOG_BREAKER_CLOSED,	/* these are as many kinds as states, so that
+								 * trials that fail do not use up the lines
+								 * about what matters more */
+	DBOPT_LOG_BREAKER_TRIAL,
+	DBOPT_LOG_BREAKER_OPENED,
+	DBOPT_LOG_POOL,				/* trouble with sessions */
+	DBOPT_LOG_INDEX,			/* built, failed, given up */
+	DBOPT_LOG_KINDS				/* how many */
+} DbOptLogKind;
+
+/* Lines of one kind in the present period, and those that it had none for. */
+typedef struct DbOptLogBudget
+{
+	TimestampTz since;
+	int			lines;
+	uint64		left_out;		/* and not told yet */
+} DbOptLogBudget;
+
+/*
  * A registered handler, or with handler_id 0 the breaker "database".
  */
 typedef struct DbOptHandlerState
@@ -317,6 +347,7 @@ typedef struct DbOptHandlerState
 	TimestampTz last_error_at;
 	TimestampTz last_success_at;
 	TimestampTz stats_since;
+	DbOptLogBudget log_budgets[DBOPT_LOG_KINDS];
 } DbOptHandlerState;
 
 /*
