@@ -17,6 +17,7 @@
 #include "engine/job_run.h"
 #include "engine/retry.h"
 #include "engine/run.h"
+#include "engine/session.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/guc.h"
@@ -65,6 +66,7 @@ dbopt_job_round_begin(DbOptJobRun *run)
 	memset(delivery, 0, sizeof(*delivery));
 	delivery->context = run->round_context;
 	dbopt_exec_begin();
+	dbopt_session_reset_settings();
 	delivery->config = dbopt_config_get();
 	delivery->handler = handler_to_run(run, delivery->config);
 	delivery->slot = dbopt_handler_find(MyDatabaseId, run->job->handler_id);

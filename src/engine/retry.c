@@ -19,6 +19,7 @@
 #include "engine/mark.h"
 #include "engine/ordered.h"
 #include "engine/retry.h"
+#include "engine/session.h"
 #include "engine/suspect.h"
 #include "state/stats.h"
 #include "utils/memutils.h"
@@ -322,6 +323,7 @@ batch_run(Batch *batch)
 {
 	dbopt_delivery_begin(batch->delivery);
 	dbopt_exec_begin();
+	dbopt_session_reset_settings();
 	batch_work(batch);
 	batch->suspect = find_suspect(batch);
 	if (batch_commit(batch))

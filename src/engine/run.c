@@ -26,6 +26,7 @@
 #include "engine/ordered.h"
 #include "engine/outcome.h"
 #include "engine/run.h"
+#include "engine/session.h"
 #include "engine/stream.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -407,6 +408,7 @@ step_begin(Run *run)
 	run->ordered = NULL;
 	dbopt_delivery_begin(run->delivery);
 	dbopt_exec_begin();
+	dbopt_session_reset_settings();
 }
 
 /*

@@ -182,13 +182,15 @@ validate_session(void)
 
 /*
  * Settings that hold for the session's whole life: as its defaults, so that
- * a reset returns to them.
+ * a reset returns to them.  ALTER ROLE ... SET role must not make it another
+ * role's than the one that it was started for.
  */
 static void
 set_defaults(void)
 {
 	SetConfigOption("application_name", "dbopt session", PGC_USERSET,
 					PGC_S_OVERRIDE);
+	SetConfigOption("role", "none", PGC_USERSET, PGC_S_OVERRIDE);
 	DBOPT_DISABLE_TRANSACTION_TIMEOUT();
 }
 

@@ -7,6 +7,12 @@
 
 extern PGDLLEXPORT void dbopt_session_main(Datum main_arg);
 
+/*
+ * Takes back what a handler has set, its role as well; in a transaction that
+ * has just begun.
+ */
+extern void dbopt_session_reset_settings(void);
+
 /* Gives the session the state of a new one; outside a transaction. */
 extern void dbopt_session_reset(void);
 

@@ -30,10 +30,25 @@ reset_random(void)
 }
 
 /*
- * The steps of DISCARD ALL, and the random numbers, but for the plan cache, which holds nothing of a
- * job's and makes the next one fast.  Settings return to what they were when
- * the session began: the role's and the database's own.  The role comes back
- * last, since a job may have been left with another one.
+ * The role comes back last: who is another one now may not be allowed to.
+ * Looking roles up is left for when there is need.
+ */
+void
+dbopt_session_reset_settings(void)
+{
+	if (GetUserId() != GetAuthenticatedUserId() ||
+		GetSessionUserId() != GetAuthenticatedUserId())
+	{
+		SetPGVariable("session_authorization", NIL, false);
+		SetPGVariable("role", NIL, false);
+	}
+	ResetAllOptions();
+}
+
+/*
+ * The steps of DISCARD ALL, and the random numbers, but for the plan cache,
+ * which holds nothing of a job's and makes the next one fast.  Settings return
+ * to what they were when the session began: the role's and the database's own.
  */
 void
 dbopt_session_reset(void)
@@ -43,9 +58,7 @@ dbopt_session_reset(void)
 	StartTransactionCommand();
 
 	PortalHashTableDeleteAll();
-	SetPGVariable("session_authorization", NIL, false);
-	SetPGVariable("role", NIL, false);
-	ResetAllOptions();
+	dbopt_session_reset_settings();
 	DropAllPreparedStatements();
 	Async_UnlistenAll();
 	LockReleaseAll(USER_LOCKMETHOD, true);
