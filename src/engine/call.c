@@ -7,10 +7,16 @@
  * directly, not by SQL, so what the executor would check is checked here:
  * EXECUTE on the function, SELECT and, where events are marked, UPDATE on the
  * table, row level security, the kind of function.  No locks.
+ *
+ * A type that somebody has made may have a cast to json, which converting a
+ * row to jsonb calls.  That is nothing the handler asked for, and must not run
+ * as its role: such rows are converted as the table's owner, who chose the
+ * type.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
@@ -19,6 +25,7 @@
 #include "engine/aggregate.h"
 #include "engine/call.h"
 #include "engine/exec.h"
+#include "engine/owner_spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
@@ -82,12 +89,25 @@ rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 	return NULL;
 }
 
+/* Has the table a column whose conversion may run anybody's code? */
+static bool
+has_made_types(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			TupleDescAttr(desc, i)->atttypid >= FirstNormalObjectId)
+			return true;
+	return false;
+}
+
 /*
  * to_jsonb() finds the type of its argument in the expression it is called
  * by, so it gets one.
  */
 static void
-prepare_to_jsonb(DbOptCall *call)
+prepare_to_jsonb(DbOptCall *call, const DbOptLog *log)
 {
 	Const	   *row = makeNullConst(call->row_type, -1, InvalidOid);
 
@@ -97,6 +117,8 @@ prepare_to_jsonb(DbOptCall *call)
 											 InvalidOid,
 											 COERCE_EXPLICIT_CALL),
 					   &call->to_jsonb);
+	call->converts_as = has_made_types(log->root) ?
+		log->root->rd_rel->relowner : InvalidOid;
 }
 
 char *
@@ -125,8 +147,24 @@ dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 										  ALLOCSET_DEFAULT_SIZES);
 	fmgr_info(handler->function, &call->function);
 	if (handler->argument_kind == DBOPT_ARGUMENT_JSONB)
-		prepare_to_jsonb(call);
+		prepare_to_jsonb(call, log);
 	return NULL;
+}
+
+static Datum
+row_to_jsonb(DbOptCall *call, Datum row)
+{
+	DbOptOwnerScope scope;
+	Datum		converted;
+
+	if (!OidIsValid(call->converts_as))
+		return FunctionCall1(&call->to_jsonb, row);
+	dbopt_owner_switch(&scope, call->converts_as,
+					   SECURITY_LOCAL_USERID_CHANGE |
+					   SECURITY_RESTRICTED_OPERATION);
+	converted = FunctionCall1(&call->to_jsonb, row);
+	dbopt_owner_switch_back(&scope);
+	return converted;
 }
 
 static Datum
@@ -168,7 +206,7 @@ dbopt_call_row(DbOptCall *call, Datum row)
 {
 	call_one(call,
 			 call->handler->argument_kind == DBOPT_ARGUMENT_JSONB ?
-			 FunctionCall1(&call->to_jsonb, row) : row);
+			 row_to_jsonb(call, row) : row);
 }
 
 void

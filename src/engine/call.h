@@ -16,6 +16,8 @@ typedef struct DbOptCall
 	Oid			row_type;
 	FmgrInfo	function;
 	FmgrInfo	to_jsonb;		/* for a handler that takes jsonb */
+	Oid			converts_as;	/* who converts rows to jsonb; InvalidOid: the
+								 * session's role */
 	MemoryContext scratch;		/* of one call */
 } DbOptCall;
 

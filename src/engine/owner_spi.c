@@ -3,7 +3,9 @@
  *		Statements on dbopt's own tables, run as the extension's owner.
  *
  * Run by whoever calls an SQL function of ours.  The user id is switched with
- * SECURITY_LOCAL_USERID_CHANGE, so that SET ROLE cannot be reached, and the
+ * SECURITY_LOCAL_USERID_CHANGE, so that SET ROLE cannot be reached, and in a
+ * security-restricted operation, since an owner who is no superuser may have
+ * given the tables triggers, which must leave nothing to the commit.  The
  * search path is pinned to pg_catalog in a GUC nest level of its own.  Both
  * are undone by dbopt_owner_end(); after an error the abort of the
  * (sub)transaction undoes both, and releases SPI.  No locks are held here.
@@ -69,19 +71,32 @@ void
 dbopt_owner_begin(DbOptOwnerScope *scope)
 {
 	dbopt_owner_begin_as(scope, dbopt_extension_owner(),
-						 SECURITY_LOCAL_USERID_CHANGE);
+						 SECURITY_LOCAL_USERID_CHANGE |
+						 SECURITY_RESTRICTED_OPERATION);
 }
 
-/* The same as the owner of another table, in a security context of its own. */
 void
-dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner, int security_context)
+dbopt_owner_switch(DbOptOwnerScope *scope, Oid owner, int security_context)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(owner, scope->security_context | security_context);
 	scope->guc_level = NewGUCNestLevel();
 	dbopt_owner_pin("search_path", "pg_catalog, pg_temp");
 	dbopt_owner_pin("row_security", "off");
+}
 
+void
+dbopt_owner_switch_back(const DbOptOwnerScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+/* The same as the owner of another table, in a security context of its own. */
+void
+dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner, int security_context)
+{
+	dbopt_owner_switch(scope, owner, security_context);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 }
@@ -92,8 +107,7 @@ dbopt_owner_end(const DbOptOwnerScope *scope)
 {
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");
-	AtEOXact_GUC(false, scope->guc_level);
-	SetUserIdAndSecContext(scope->user, scope->security_context);
+	dbopt_owner_switch_back(scope);
 }
 
 static void

@@ -44,6 +44,15 @@ typedef struct DbOptOwnerArgs
 } DbOptOwnerArgs;
 
 extern Oid	dbopt_extension_owner(void);
+
+/*
+ * Becomes the owner of a table, with a pinned search path, and goes back: for
+ * what runs code of that owner's, in a security-restricted operation.
+ */
+extern void dbopt_owner_switch(DbOptOwnerScope *scope, Oid owner,
+							   int security_context);
+extern void dbopt_owner_switch_back(const DbOptOwnerScope *scope);
+
 extern void dbopt_owner_begin(DbOptOwnerScope *scope);
 extern void dbopt_owner_begin_as(DbOptOwnerScope *scope, Oid owner,
 								 int security_context);
