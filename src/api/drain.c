@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "state/news.h"
+#include "state/pool.h"
 #include "state/shmem.h"
 #include "storage/latch.h"
 #include "storage/spin.h"
@@ -250,6 +251,11 @@ dbopt_drain(PG_FUNCTION_ARGS)
 	Datum		deadline;
 
 	dbopt_require_preload();
+	if (dbopt_my_session != NULL && dbopt_my_session->job.kind != DBOPT_JOB_SQL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a handler cannot wait for events to be delivered"),
+				 errdetail("It would wait for its own.")));
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

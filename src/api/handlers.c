@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "state/news.h"
+#include "state/pool.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -117,6 +118,18 @@ check_nothing_pending(const char *name, int32 handler_id)
 				 errhint("Have them delivered, or give them up with discard => true.")));
 }
 
+/* Its chunk could not be settled when it returns. */
+static void
+check_not_calling(const char *name, int32 handler_id)
+{
+	if (dbopt_my_session != NULL &&
+		dbopt_my_session->job.handler_id == handler_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("handler \"%s\" cannot remove itself", name),
+				 errhint("It can use dbopt_pause_handler().")));
+}
+
 static void
 unregister(const char *name, bool discard)
 {
@@ -126,6 +139,7 @@ unregister(const char *name, bool discard)
 
 	dbopt_handlers_lock();
 	dbopt_handler_row_get(name, &row);
+	check_not_calling(name, row.handler_id);
 
 	dbopt_owner_begin(&scope);
 	dbopt_handler_cursors_lock(row.handler_id);

@@ -15,6 +15,7 @@
 #include "api/registration.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_type_d.h"
+#include "compat.h"
 #include "engine/aggregate.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
@@ -24,6 +25,7 @@
 #include "state/news.h"
 #include "state/shmem.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -171,6 +173,26 @@ check_pattern_free(const DbOptRegistration *wanted)
 	dbopt_owner_end(&scope);
 }
 
+/*
+ * Who owns the events table may remove another's handler, but not inherit
+ * what its errors say.
+ */
+static void
+check_role_kept(const DbOptRegistration *wanted, const DbOptHandlerRow *row)
+{
+	char	   *role = GetUserNameFromId(row->role, true);
+
+	if (role == NULL || dbopt_can_set_role(GetUserId(), row->role))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to replace handler \"%s\"",
+					wanted->name),
+			 errdetail("It runs as role \"%s\", whose members may replace it.",
+					   role),
+			 errhint("Use dbopt_unregister_handler() first.")));
+}
+
 /* Is the name taken?  Then the caller must want to replace its handler. */
 static bool
 check_name(const DbOptRegistration *wanted)
@@ -185,6 +207,7 @@ check_name(const DbOptRegistration *wanted)
 				 errmsg("handler \"%s\" already exists", wanted->name),
 				 errhint("Use replace => true to change it.")));
 	dbopt_handler_check_manager(wanted->name, &row);
+	check_role_kept(wanted, &row);
 	if (row.source_id != wanted->source_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
