@@ -376,4 +376,6 @@ dbopt_events_table_check(Relation rel, const char *key_column,
 	processed = find_column(rel, "processed");
 	events->mark_processed = processed != NULL &&
 		processed->atttypid == BOOLOID;
+	if (events->mark_processed)
+		check_not_generated(rel, processed);
 }

@@ -12,12 +12,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "engine/catalog.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -199,6 +201,33 @@ dbopt_stamp_oid(void)
 									  ObjectIdGetDatum(schema));
 	pfree(no_arguments);
 	return known.stamp;
+}
+
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+Oid
+dbopt_tables_unfit_owner(void)
+{
+	for (int i = 0; i < DBOPT_TABLES; i++)
+	{
+		Oid			owner = owner_of(dbopt_table_oid(i));
+
+		if (OidIsValid(owner) && !superuser_arg(owner))
+			return owner;
+	}
+	return InvalidOid;
 }
 
 bool

@@ -262,6 +262,12 @@ extern Oid	dbopt_cursor_identity_index_oid(void);
 extern Oid	dbopt_cursor_sequence_oid(void);
 extern Oid	dbopt_stamp_oid(void);
 
+/*
+ * Who runs what is written in our tables: they must be a superuser's.  Another
+ * owner, whom REASSIGN OWNED may give them to; InvalidOid: there is none.
+ */
+extern Oid	dbopt_tables_unfit_owner(void);
+
 /* Is this one of our tables, or does the message mean every table? */
 extern bool dbopt_table_is(Oid relid, DbOptTable table);
 

@@ -288,6 +288,8 @@ config_read(void)
 	if (config->sources == NIL && config->position_offset == 0 &&
 		config->foreign_identity)
 		config->paused = config->foreign_identity = false;
+	if (OidIsValid(dbopt_tables_unfit_owner()))
+		config->paused = true;	/* anybody could be made to run anything */
 	return config;
 }
 

@@ -17,6 +17,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "commands/tablespace.h"
 #include "compat.h"
+#include "engine/catalog.h"
 #include "engine/exec.h"
 #include "engine/index_parse.h"
 #include "engine/index_target.h"
@@ -124,7 +125,8 @@ missing_right(const DbOptIndexRow *row, Oid relid)
 	Oid			schema = get_rel_namespace(relid);
 
 	if (row->author == NULL)
-		return NULL;
+		return OidIsValid(dbopt_tables_unfit_owner()) ?
+			pstrdup("the tables of dbopt belong to a role that is no superuser") : NULL;
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->author_oid)))
 		return psprintf("role \"%s\", who declared it, does not exist",
 						row->author);

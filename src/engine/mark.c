@@ -75,14 +75,17 @@ dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 	return isnull || !DatumGetBool(value);
 }
 
-/* Does the table have a column of this name and type? */
+/* Does the table have a column of this name and type that can be set? */
 static bool
 has_column(const DbOptLog *log, const char *name, Oid type)
 {
-	Oid			relid = RelationGetRelid(log->root);
-	AttrNumber	column = get_attnum(relid, name);
+	AttrNumber	column = get_attnum(RelationGetRelid(log->root), name);
+	Form_pg_attribute attribute;
 
-	return column > 0 && get_atttype(relid, column) == type;
+	if (column <= 0)
+		return false;
+	attribute = TupleDescAttr(RelationGetDescr(log->root), column - 1);
+	return attribute->atttypid == type && attribute->attgenerated == '\0';
 }
 
 /* UPDATE schema.table AS event SET ..., to be completed. */

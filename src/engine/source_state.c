@@ -28,6 +28,7 @@
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "state/news.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -156,6 +157,9 @@ broken_reason(Relation rel, const SourceRow *source)
 	ListCell   *cell;
 	char	   *problem;
 
+	if (OidIsValid(dbopt_tables_unfit_owner()))
+		return psprintf("the tables of dbopt belong to \"%s\", who is no superuser: REASSIGN OWNED has to give them to one",
+						GetUserNameFromId(dbopt_tables_unfit_owner(), false));
 	if (rel->rd_rel->relforcerowsecurity)
 		return pstrdup("the table forces row level security on its owner, which hides events from dbopt");
 	problem = column_problem(rel, source);
@@ -169,6 +173,9 @@ broken_reason(Relation rel, const SourceRow *source)
 
 		if (part->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
 			problem = psprintf("the partition \"%s\" is a foreign table",
+							   RelationGetRelationName(part));
+		else if (part->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+			problem = psprintf("the table \"%s\" is unlogged, and a crash would empty it: set it LOGGED",
 							   RelationGetRelationName(part));
 		else
 			problem = trigger_problem(part, source);
