@@ -56,18 +56,6 @@ backlog_entry(List **backlogs, const DbOptHandler *handler,
 	return entry;
 }
 
-/* Who gets the cursor's events now; NULL: nobody. */
-static DbOptHandler *
-cursor_handler(const DbOptConfig *config, const DbOptCursor *cursor)
-{
-	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
-
-	if (cursor->handler_id != 0)
-		return dbopt_config_handler(config, cursor->handler_id);
-	return source == NULL ? NULL :
-		dbopt_config_most_specific(config, source, cursor->event_type);
-}
-
 static void
 add_waiting(List **backlogs, const DbOptConfig *config)
 {
@@ -76,7 +64,7 @@ add_waiting(List **backlogs, const DbOptConfig *config)
 	foreach(cell, dbopt_cursors_load())
 	{
 		DbOptCursor *cursor = lfirst(cell);
-		DbOptHandler *handler = cursor_handler(config, cursor);
+		DbOptHandler *handler = dbopt_cursor_handler(config, cursor);
 		DbOptBacklog *entry;
 
 		if (handler == NULL)

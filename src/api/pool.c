@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/guc.h"
+#include "state/pool_load.h"
 #include "state/shmem.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -19,56 +20,6 @@
 PG_FUNCTION_INFO_V1(dbopt_pool_stats);
 PG_FUNCTION_INFO_V1(dbopt_pool_sessions);
 PG_FUNCTION_INFO_V1(dbopt_pool_events);
-
-/* From here on the pool is no longer healthy. */
-#define DEGRADED_UTILIZATION	75.0	/* per cent */
-#define CRITICAL_UTILIZATION	90.0
-#define CRITICAL_WAITING		5	/* more than this */
-
-typedef struct PoolCounts
-{
-	int			used;
-	int			free;
-	int			total;
-	int			waiting;
-} PoolCounts;
-
-/* How this database's sessions are doing at present. */
-static PoolCounts
-count_pool(void)
-{
-	PoolCounts	counts = {0};
-	DbOptDatabase *database;
-
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	for (int i = 0; i < dbopt_shared->max_sessions; i++)
-	{
-		DbOptSession *session = dbopt_session_slot(i);
-
-		if (session->dboid != MyDatabaseId)
-			continue;
-		counts.total++;
-		if (session->state == DBOPT_SESSION_BUSY)
-			counts.used++;
-		else if (session->state == DBOPT_SESSION_IDLE)
-			counts.free++;
-	}
-	database = dbopt_database_find(MyDatabaseId);
-	if (database != NULL)
-		counts.waiting = pg_atomic_read_u32(&database->waiting);
-	LWLockRelease(dbopt_shared->lock);
-	return counts;
-}
-
-static const char *
-pool_health(double utilization, int waiting)
-{
-	if (utilization >= CRITICAL_UTILIZATION || waiting > CRITICAL_WAITING)
-		return "critical";
-	if (utilization >= DEGRADED_UTILIZATION || waiting > 0)
-		return "degraded";
-	return "healthy";
-}
 
 /*
  * dbopt_pool_stats() RETURNS record
@@ -79,25 +30,23 @@ dbopt_pool_stats(PG_FUNCTION_ARGS)
 	DbOptPoolLimits limits = dbopt_pool_limits();
 	Datum		values[9];
 	bool		nulls[9] = {false};
-	PoolCounts	counts;
-	double		utilization;
+	DbOptPoolLoad load;
 	TupleDesc	desc;
 
 	dbopt_require_preload();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	counts = count_pool();
-	utilization = 100.0 * counts.used / limits.max;
+	dbopt_pool_load(MyDatabaseId, &load);
 
 	values[0] = CStringGetTextDatum(dbopt_environment_name());
-	values[1] = Int32GetDatum(counts.used);
-	values[2] = Int32GetDatum(counts.free);
-	values[3] = Int32GetDatum(counts.total);
-	values[4] = Int32GetDatum(counts.waiting);
+	values[1] = Int32GetDatum(load.used);
+	values[2] = Int32GetDatum(load.free);
+	values[3] = Int32GetDatum(load.total);
+	values[4] = Int32GetDatum(load.waiting);
 	values[5] = Int32GetDatum(limits.min);
 	values[6] = Int32GetDatum(limits.max);
-	values[7] = Float8GetDatum(utilization);
-	values[8] = CStringGetTextDatum(pool_health(utilization, counts.waiting));
+	values[7] = Float8GetDatum(load.utilization);
+	values[8] = CStringGetTextDatum(dbopt_health_name(load.health));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));
 }

@@ -28,9 +28,22 @@ typedef struct DbOptCount
 	Snapshot	snapshot;
 	const char *event_type;
 	bool		unprocessed;	/* only these */
+	int64		limit;			/* events counted at most */
+	int64		patience;		/* processed events passed over at most */
 	bool		begun;			/* the first event has been seen */
 	DbOptWaiting *waiting;
 } DbOptCount;
+
+DbOptHandler *
+dbopt_cursor_handler(const DbOptConfig *config, const DbOptCursor *cursor)
+{
+	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
+
+	if (cursor->handler_id != 0)
+		return dbopt_config_handler(config, cursor->handler_id);
+	return source == NULL ? NULL :
+		dbopt_config_most_specific(config, source, cursor->event_type);
+}
 
 /* A column of the event by name; false: there is none, or it is NULL. */
 static bool
@@ -86,11 +99,11 @@ static bool
 count_event(DbOptCount *count, const DbOptLogEvent *event)
 {
 	if (count->unprocessed && event_processed(event))
-		return true;
+		return count->patience-- > 0;
 	if (!count->begun)
 		note_time(count, event);
 	count->begun = true;
-	if (count->waiting->events >= DBOPT_WAITING_EXACT)
+	if (count->waiting->events >= count->limit)
 	{
 		count->waiting->exact = false;
 		return false;
@@ -126,7 +139,7 @@ count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 		while (more && !again && dbopt_log_scan_next(scan, &event))
 		{
 			more = count_event(count, &event);
-			again = rows && !count->unprocessed && count->begun;
+			again = more && rows && !count->unprocessed && count->begun;
 			next.position = event.position;
 			next.whole = false;
 			if (again)
@@ -184,35 +197,61 @@ count_version(DbOptCount *count, const DbOptVersion *version)
 		count_part(count, &version->last, NULL);
 }
 
-bool
-dbopt_waiting_count(const DbOptSource *source, const DbOptCursor *cursor,
-					DbOptWaiting *waiting)
+/* Opens the log, counts, and closes it; false: it cannot be read now. */
+static bool
+count_cursor(DbOptCount *count, const DbOptSource *source,
+			 const DbOptCursor *cursor, bool estimate)
 {
-	DbOptCount	count = {0};
+	DbOptWaiting *waiting = count->waiting;
 	DbOptVersion version;
 	char	   *problem;
 	bool		found;
 
 	memset(waiting, 0, sizeof(*waiting));
 	waiting->exact = true;
-	count.log = dbopt_log_try_open(source->relid, &problem);
-	if (count.log == NULL)
+	count->log = dbopt_log_try_open(source->relid, &problem);
+	if (count->log == NULL)
 		return false;
-	count.snapshot = dbopt_snapshot_new();
-	count.event_type = cursor->event_type;
-	count.unprocessed = source->mark_processed;
-	count.waiting = waiting;
+	count->snapshot = dbopt_snapshot_new();
+	count->event_type = cursor->event_type;
+	count->unprocessed = source->mark_processed;
 
-	found = dbopt_version_read(count.log, cursor->cursor_id, count.snapshot,
+	found = dbopt_version_read(count->log, cursor->cursor_id, count->snapshot,
 							   &version);
-	if (found && count_chunks(&count, cursor->cursor_id))
-		count_version(&count, &version);
-	if (!waiting->exact)
-		waiting->events = Max(dbopt_waiting_estimate(count.log,
+	if (found && count_chunks(count, cursor->cursor_id))
+		count_version(count, &version);
+	if (estimate && !waiting->exact)
+		waiting->events = Max(dbopt_waiting_estimate(count->log,
 													 cursor->event_type,
 													 version.last.position),
-							  DBOPT_WAITING_EXACT + 1);
-	UnregisterSnapshot(count.snapshot);
-	dbopt_log_close(count.log);
+							  count->limit + 1);
+	UnregisterSnapshot(count->snapshot);
+	dbopt_log_close(count->log);
 	return found;
+}
+
+bool
+dbopt_waiting_count(const DbOptSource *source, const DbOptCursor *cursor,
+					DbOptWaiting *waiting)
+{
+	DbOptCount	count = {
+		.waiting = waiting,
+		.limit = DBOPT_WAITING_EXACT,
+		.patience = PG_INT64_MAX
+	};
+
+	return count_cursor(&count, source, cursor, true);
+}
+
+bool
+dbopt_waiting_oldest(const DbOptSource *source, const DbOptCursor *cursor,
+					 DbOptWaiting *waiting)
+{
+	DbOptCount	count = {
+		.waiting = waiting,
+		.limit = 0,
+		.patience = DBOPT_WAITING_PASSED
+	};
+
+	return count_cursor(&count, source, cursor, false);
 }

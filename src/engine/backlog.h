@@ -9,6 +9,8 @@
 #include "engine/cursor.h"
 
 #define DBOPT_WAITING_EXACT	10000	/* events counted one by one, at most */
+#define DBOPT_WAITING_PASSED 100	/* processed ones that a look for the
+									 * oldest passes over, at most */
 
 typedef struct DbOptWaiting
 {
@@ -20,6 +22,10 @@ typedef struct DbOptWaiting
 	TimestampTz oldest;			/* of the first one of them */
 } DbOptWaiting;
 
+/* Who gets the cursor's events now; NULL: nobody. */
+extern DbOptHandler *dbopt_cursor_handler(const DbOptConfig *config,
+										  const DbOptCursor *cursor);
+
 /*
  * Counts a cursor's events, on a mark_processed source those that are not
  * processed.  The time is that of the column created_at or event_timestamp;
@@ -28,5 +34,14 @@ typedef struct DbOptWaiting
 extern bool dbopt_waiting_count(const DbOptSource *source,
 								const DbOptCursor *cursor,
 								DbOptWaiting *waiting);
+
+/*
+ * The same for the first one alone, which takes a few index entries to find:
+ * only has_oldest, oldest and (whether there is one) exact are of use, and
+ * behind many events that somebody else has processed none is found.
+ */
+extern bool dbopt_waiting_oldest(const DbOptSource *source,
+								 const DbOptCursor *cursor,
+								 DbOptWaiting *waiting);
 
 #endif							/* DBOPT_BACKLOG_H */

@@ -25,6 +25,10 @@ int			dbopt_pool_reserved = 0;
 bool		dbopt_auto_index = false;
 int			dbopt_index_inline_pages = 1000;
 int			dbopt_log_level = LOG;
+int			dbopt_health_backlog_age = 60000;
+int			dbopt_health_transaction_age = 600000;
+int			dbopt_health_dead_letters = 1;
+int			dbopt_alert_delay = 10000;
 
 static int	environment = DBOPT_ENV_DEVELOPMENT;
 static int	pool_min = FROM_ENVIRONMENT;
@@ -155,6 +159,35 @@ define_engine_settings(void)
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
+static void
+define_health_settings(void)
+{
+	DefineCustomIntVariable("dbopt.health_backlog_age",
+							"Age of the oldest event that waits from which the health is degraded.",
+							"Critical from ten times that age.",
+							&dbopt_health_backlog_age,
+							60000, 1, INT_MAX / 10,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("dbopt.health_transaction_age",
+							"Age of an open transaction from which the health is degraded.",
+							"Critical from ten times that age, if it has written something.",
+							&dbopt_health_transaction_age,
+							600000, 1, INT_MAX / 10,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("dbopt.health_dead_letters",
+							"Number of dead letters from which the health is degraded.",
+							"Critical from a hundred times that number; 0 means that any number is healthy.",
+							&dbopt_health_dead_letters,
+							1, 0, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dbopt.alert_delay",
+							"Time that a worse health must last before it is logged and notified.",
+							"A better one must last six times as long. -1 means that no change is told.",
+							&dbopt_alert_delay,
+							10000, -1, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
 /*
  * Defines the settings.  Those that are fixed at server start can be defined
  * only while the library is being preloaded.
@@ -166,6 +199,7 @@ dbopt_guc_define(void)
 		define_startup_settings();
 	define_pool_settings();
 	define_engine_settings();
+	define_health_settings();
 	MarkGUCPrefixReserved("dbopt");
 }
 

@@ -33,6 +33,10 @@ extern int	dbopt_pool_reserved;	/* sessions */
 extern bool dbopt_auto_index;
 extern int	dbopt_index_inline_pages;	/* pages */
 extern int	dbopt_log_level;	/* an elevel */
+extern int	dbopt_health_backlog_age;	/* milliseconds */
+extern int	dbopt_health_transaction_age;	/* milliseconds */
+extern int	dbopt_health_dead_letters;	/* 0: any number is healthy */
+extern int	dbopt_alert_delay;	/* milliseconds, -1: no alerts */
 
 extern void dbopt_guc_define(void);
 extern const char *dbopt_environment_name(void);

@@ -41,6 +41,12 @@ is( $standby->safe_psql(
 	),
 	0,
 	'no process of dbopt on the standby');
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT status, detail FROM dbopt_health() WHERE check_name = 'scheduler'"
+	),
+	'healthy|this is a standby, where nothing runs until it is promoted',
+	'which is as it should be');
 
 $primary->stop('immediate');
 $standby->promote;

@@ -1,0 +1,359 @@
+/*
+ * health_stored.c
+ *		Is this database's delivery well?  The checks of what is stored, and of
+ *		the transactions that are open.
+ *
+ * Run by whoever looks (health.c), as the extension's owner where tables are
+ * read.  A look costs a few index entries for each cursor and a handful of
+ * short queries, however many events, retries and dead letters there are.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "catalog/pg_type_d.h"
+#include "engine/backlog.h"
+#include "engine/catalog.h"
+#include "engine/cursor.h"
+#include "engine/health.h"
+#include "engine/owner_spi.h"
+#include "miscadmin.h"
+#include "state/guc.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#define CRITICAL_FACTOR			10	/* of the settings that are ages */
+#define CRITICAL_LETTERS		100 /* times dbopt.health_dead_letters */
+
+/* A time that is stored, and ahead of the clock by this much, seconds. */
+#define DEGRADED_AHEAD			5
+#define CRITICAL_AHEAD			3600
+
+/* Degraded from a setting in milliseconds on, critical from ten times that. */
+static DbOptHealth
+judge_age(int64 microseconds, int setting)
+{
+	return dbopt_health_judge((double) microseconds, 1000.0 * setting,
+							  1000.0 * setting * CRITICAL_FACTOR);
+}
+
+/* ---- handlers and sources ------------------------------------------------ */
+
+static void
+check_handlers(DbOptHealthLook *look)
+{
+	DbOptNames	broken = {0};
+	DbOptNames	tables = {0};
+	DbOptHealth status = DBOPT_HEALTHY;
+	ListCell   *cell;
+
+	for (int i = 0; i < look->nhandlers; i++)
+		if (!look->handlers[i]->usable && look->handlers[i]->source->usable)
+			dbopt_names_add(&broken, look->handlers[i]->name);
+	foreach(cell, look->config->sources)
+	{
+		DbOptSource *source = lfirst(cell);
+		char	   *name = get_rel_name(source->relid);
+
+		if (!source->usable)
+			dbopt_names_add(&tables, name == NULL ? "?" : name);
+	}
+
+	if (broken.count > 0 || tables.count > 0)
+		status = DBOPT_DEGRADED;
+	if ((broken.count > 0 && broken.count == look->nhandlers) ||
+		(tables.count > 0 &&
+		 tables.count == list_length(look->config->sources)))
+		status = DBOPT_CRITICAL;
+	if (status == DBOPT_HEALTHY)
+		dbopt_health_add(look, "handlers", status, "all are ready");
+	else
+		dbopt_health_add(look, "handlers", status,
+						 "not ready: handlers %s; tables %s; dbopt_handlers and dbopt_sources tell why",
+						 dbopt_names_text(&broken), dbopt_names_text(&tables));
+}
+
+/* ---- the backlog --------------------------------------------------------- */
+
+/* What the look for the oldest event that waits has found. */
+typedef struct Backlog
+{
+	int64		age;			/* microseconds; -1: nothing waits */
+	const DbOptHandler *handler;	/* whose it is */
+	DbOptNames	locked;			/* tables that could not be looked at */
+} Backlog;
+
+static void
+note_age(Backlog *backlog, const DbOptHandler *handler, int64 age)
+{
+	if (age <= backlog->age)
+		return;
+	backlog->age = age;
+	backlog->handler = handler;
+}
+
+/* Are all events of a source readable without waiting? */
+static bool
+source_readable(Backlog *backlog, const DbOptSource *source, List **locked)
+{
+	char	   *name;
+
+	if (list_member_ptr(*locked, source))
+		return false;
+	if (ConditionalLockRelationOid(source->relid, AccessShareLock))
+		return true;
+	*locked = lappend(*locked, unconstify(DbOptSource *, source));
+	name = get_rel_name(source->relid);
+	dbopt_names_add(&backlog->locked, name == NULL ? "?" : name);
+	return false;
+}
+
+/*
+ * What a paused or broken handler does not get has checks of its own.
+ */
+static void
+look_at_events(const DbOptHealthLook *look, Backlog *backlog)
+{
+	List	   *locked = NIL;
+	ListCell   *cell;
+
+	foreach(cell, dbopt_cursors_load())
+	{
+		DbOptCursor *cursor = lfirst(cell);
+		DbOptHandler *handler = dbopt_cursor_handler(look->config, cursor);
+		DbOptWaiting waiting;
+
+		CHECK_FOR_INTERRUPTS();
+		if (handler == NULL || !handler->usable || handler->paused ||
+			!source_readable(backlog, handler->source, &locked))
+			continue;
+		if (dbopt_waiting_oldest(handler->source, cursor, &waiting) &&
+			waiting.has_oldest && !TIMESTAMP_NOT_FINITE(waiting.oldest))
+			note_age(backlog, handler, look->now - waiting.oldest);
+	}
+}
+
+/* Retries are late from the time on for which they were planned. */
+static void
+look_at_retries(const DbOptHealthLook *look, Backlog *backlog)
+{
+	for (int i = 0; i < look->nhandlers; i++)
+	{
+		TimestampTz due = pg_atomic_read_u64(&look->states[i].next_retry_at);
+
+		if (due != 0 && due < look->now && !look->handlers[i]->paused &&
+			look->handlers[i]->usable &&
+			look->states[i].breaker.state == DBOPT_BREAKER_CLOSED)
+			note_age(backlog, look->handlers[i], look->now - due);
+	}
+}
+
+static void
+check_backlog(DbOptHealthLook *look)
+{
+	Backlog		backlog = {.age = -1};
+	const char *beside = "";
+
+	if (look->config->paused)
+	{
+		dbopt_health_add(look, "backlog", DBOPT_HEALTHY,
+						 "not looked at while the database is paused");
+		return;
+	}
+	look_at_events(look, &backlog);
+	look_at_retries(look, &backlog);
+	if (backlog.locked.count > 0)
+		beside = psprintf("; locked, and not looked at: %s",
+						  dbopt_names_text(&backlog.locked));
+	if (backlog.age < 0)
+		dbopt_health_add(look, "backlog", DBOPT_HEALTHY,
+						 "no event waits%s", beside);
+	else
+		dbopt_health_add(look, "backlog",
+						 judge_age(backlog.age, dbopt_health_backlog_age),
+						 "the oldest event waits for %s, for handler \"%s\"%s",
+						 dbopt_age_text(backlog.age), backlog.handler->name,
+						 beside);
+}
+
+/* ---- what is written down ------------------------------------------------ */
+
+/*
+ * The position of the next event must be higher than all that is written
+ * down, or that event would be taken for one that was delivered before.
+ */
+static void
+check_positions(DbOptHealthLook *look)
+{
+	int64		next = (int64) U64FromFullTransactionId(ReadNextFullTransactionId()) +
+	look->config->position_offset;
+	int64		highest;
+
+	if (look->config->foreign_identity)
+	{
+		dbopt_health_add(look, "positions", DBOPT_CRITICAL,
+						 "this database was restored or copied, and waits for dbopt_resume()");
+		return;
+	}
+	dbopt_owner_query(dbopt_sql("SELECT coalesce(greatest("
+								"(SELECT max(last_position) FROM @extschema@.dbopt_cursor_version),"
+								" (SELECT max(to_position) FROM @extschema@.dbopt_chunk)), -1)"),
+					  NULL);
+	highest = dbopt_owner_int64(0, 1);
+	if (highest >= next)
+		dbopt_health_add(look, "positions", DBOPT_CRITICAL,
+						 "new events would not be delivered: their positions are not above " INT64_FORMAT,
+						 highest);
+	else
+		dbopt_health_add(look, "positions", DBOPT_HEALTHY,
+						 "new events come behind all that were delivered");
+}
+
+static void
+check_dead_letters(DbOptHealthLook *look)
+{
+	int			degraded = dbopt_health_dead_letters;
+	int64		critical = (int64) degraded * CRITICAL_LETTERS;
+	DbOptOwnerArgs args = {0};
+	int64		count;
+
+	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(Max(critical, 1)));
+	dbopt_owner_query(dbopt_sql("SELECT count(*) FROM"
+								" (SELECT FROM @extschema@.dbopt_dead_letter LIMIT $1) d"),
+					  &args);
+	count = dbopt_owner_int64(0, 1);
+	if (count == 0)
+		dbopt_health_add(look, "dead_letters", DBOPT_HEALTHY, "none");
+	else
+		dbopt_health_add(look, "dead_letters",
+						 degraded == 0 ? DBOPT_HEALTHY :
+						 dbopt_health_judge((double) count, degraded,
+											(double) critical),
+						 "%s" INT64_FORMAT " to be replayed or discarded",
+						 count >= Max(critical, 1) ? "at least " : "", count);
+}
+
+/* Declared ones that are left invalid, or whose building was given up. */
+static void
+check_indexes(DbOptHealthLook *look)
+{
+	DbOptNames	names = {0};
+	uint64		rows;
+
+	rows = dbopt_owner_query(dbopt_sql("SELECT d.name FROM @extschema@.dbopt_index d"
+									   " LEFT JOIN @extschema@.dbopt_index_state s ON s.name = d.name"
+									   " WHERE d.enabled AND (s.state = 'failed'"
+									   " OR (coalesce(s.state, 'idle') = 'idle' AND EXISTS"
+									   " (SELECT FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid"
+									   " WHERE c.relname = d.name::name AND NOT i.indisvalid)))"
+									   " ORDER BY d.name"),
+							 NULL);
+	for (uint64 row = 0; row < rows; row++)
+		dbopt_names_add(&names, dbopt_owner_text(row, 1));
+	if (rows == 0)
+		dbopt_health_add(look, "indexes", DBOPT_HEALTHY,
+						 "none has failed or is invalid");
+	else
+		dbopt_health_add(look, "indexes", DBOPT_DEGRADED,
+						 "failed or invalid: %s; dbopt_index_status() tells why",
+						 dbopt_names_text(&names));
+}
+
+/* How far a time that is stored is ahead of the clock. */
+static void
+check_clock(DbOptHealthLook *look)
+{
+	TimestampTz latest = PgStartTime;
+	bool		isnull;
+	Datum		stored;
+	double		ahead;
+
+	dbopt_owner_query(dbopt_sql("SELECT greatest("
+								"(SELECT max(registered_at) FROM @extschema@.dbopt_handler),"
+								" (SELECT max(attached_at) FROM @extschema@.dbopt_source),"
+								" (SELECT max(handed_out_at) FROM @extschema@.dbopt_chunk))"),
+					  NULL);
+	stored = dbopt_owner_value(0, 1, &isnull);
+	if (!isnull)
+		latest = Max(latest, DatumGetTimestampTz(stored));
+	for (int i = 0; i < look->nhandlers; i++)
+	{
+		latest = Max(latest, look->states[i].last_error_at);
+		latest = Max(latest, look->states[i].last_success_at);
+	}
+
+	ahead = (double) (latest - look->now) / USECS_PER_SEC;
+	if (ahead < DEGRADED_AHEAD)
+		dbopt_health_add(look, "clock", DBOPT_HEALTHY, "it has not gone back");
+	else
+		dbopt_health_add(look, "clock",
+						 dbopt_health_judge(ahead, DEGRADED_AHEAD, CRITICAL_AHEAD),
+						 "it has gone back by %s: retries and breakers wait that much longer",
+						 dbopt_age_text(latest - look->now));
+}
+
+/* ---- transactions -------------------------------------------------------- */
+
+/*
+ * The oldest transaction that keeps dead rows from being removed, and if it
+ * has written something, its events from being seen and its position as a hole
+ * in every cursor that has passed it.  Prepared ones are among them.
+ */
+#define LONG_TRANSACTIONS \
+	"SELECT (extract(epoch FROM clock_timestamp() - since) * 1000000)::bigint, who, writes::int::bigint" \
+	" FROM (SELECT xact_start, 'process ' || pid, backend_xid IS NOT NULL" \
+	" FROM pg_stat_activity WHERE datid = $1 AND pid <> pg_backend_pid()" \
+	" AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)" \
+	" AND backend_type NOT IN ('autovacuum worker', 'walsender')" \
+	" UNION ALL SELECT prepared, 'prepared transaction ' || quote_literal(gid), true" \
+	" FROM pg_prepared_xacts WHERE database = (SELECT datname FROM pg_database WHERE oid = $1))" \
+	" t (since, who, writes) WHERE since IS NOT NULL" \
+	" ORDER BY writes DESC, since"
+
+/* A transaction that has only read is degraded at worst. */
+static void
+check_transactions(DbOptHealthLook *look)
+{
+	DbOptOwnerArgs args = {0};
+	DbOptHealth worst = DBOPT_HEALTHY;
+	char	   *detail = NULL;
+	uint64		rows;
+
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(MyDatabaseId));
+	rows = dbopt_owner_query(LONG_TRANSACTIONS, &args);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		int64		age = dbopt_owner_int64(row, 1);
+		bool		writes = dbopt_owner_int64(row, 3) != 0;
+		DbOptHealth status = judge_age(age, dbopt_health_transaction_age);
+
+		if (!writes)
+			status = Min(status, DBOPT_DEGRADED);
+		if (status <= worst)
+			continue;
+		worst = status;
+		detail = psprintf("the transaction of %s is open for %s, and %s",
+						  dbopt_owner_text(row, 2), dbopt_age_text(age),
+						  writes ? "what it has written is not delivered before it ends" :
+						  "keeps dead rows from being removed");
+	}
+	dbopt_health_add(look, "long_transactions", worst, "%s",
+					 detail == NULL ? "none is open for long" : detail);
+}
+
+void
+dbopt_health_look_stored(DbOptHealthLook *look)
+{
+	DbOptOwnerScope scope;
+
+	check_handlers(look);
+	check_backlog(look);
+	dbopt_owner_begin(&scope);
+	check_positions(look);
+	check_dead_letters(look);
+	check_indexes(look);
+	check_transactions(look);
+	check_clock(look);
+	dbopt_owner_end(&scope);
+}

@@ -1,0 +1,338 @@
+# Each check of dbopt_health() gets worse when it should, and better again; the
+# last row is the worst of all.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('health');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+max_worker_processes = 16
+max_prepared_transactions = 5
+restart_after_crash = on
+dbopt.pool_max = 4
+});
+$node->start;
+
+sub sql
+{
+	my ($statement, $db) = @_;
+
+	return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub status_query
+{
+	my ($check) = @_;
+
+	return "SELECT status FROM dbopt_health() WHERE check_name = '$check'";
+}
+
+sub detail
+{
+	my ($check) = @_;
+
+	return sql("SELECT detail FROM dbopt_health() WHERE check_name = '$check'");
+}
+
+# The check has this status now; or does so soon, which a worker sees to.
+sub is_status
+{
+	my ($check, $status, $name) = @_;
+
+	is(sql(status_query($check)), $status, "$check is $status: $name");
+	return;
+}
+
+sub becomes
+{
+	my ($check, $status, $name, $db) = @_;
+
+	ok($node->poll_query_until($db // 'postgres', status_query($check), $status), "$check becomes $status: $name")
+	  or diag sql('SELECT * FROM dbopt_health()', $db);
+	return;
+}
+
+sub set
+{
+	my ($name, $value) = @_;
+
+	sql("ALTER SYSTEM SET $name = '$value'");
+	sql('SELECT pg_reload_conf()');
+	return;
+}
+
+sub insert
+{
+	my ($type, $count, $created_at) = @_;
+
+	$count //= 1;
+	$created_at //= 'now()';
+	sql("INSERT INTO events (event_type, aggregate_type, aggregate_id, data, created_at)
+		SELECT '$type', 'a', gen_random_uuid(), '{}', $created_at FROM generate_series(1, $count)");
+	return;
+}
+
+my $schema = q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('events', mark_processed => false);
+	CREATE TABLE gate (is_open boolean, fails boolean);
+	INSERT INTO gate VALUES (true, true);
+	CREATE FUNCTION pass(events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE NOT (SELECT is_open FROM gate) LOOP
+			PERFORM pg_sleep(0.02); /* handler */
+		END LOOP;
+		IF $1.event_type = 'TWO.FAIL' AND (SELECT fails FROM gate) THEN
+			RAISE EXCEPTION 'no luck with %', $1.id USING ERRCODE = 'connection_failure';
+		ELSIF $1.event_type = 'TWO.BAD' THEN
+			RAISE EXCEPTION 'bad event' USING ERRCODE = 'data_exception';
+		END IF;
+	END $$;
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, failure_threshold)
+		VALUES ('stubborn', 1000, '1 h', '1 h', 'none', 1000000);
+};
+sql($schema . q{
+	CREATE ROLE app LOGIN;
+	GRANT SELECT ON events, gate TO app;
+	SELECT dbopt_register_handler('one', 'ONE', 'pass(events)', chunk_size => 1, run_as => 'app');
+	SELECT dbopt_register_handler('two', 'TWO.*', 'pass(events)', policy => 'stubborn', run_as => 'app');
+});
+insert('ONE');
+is(sql('SELECT dbopt_drain()'), 't', 'delivered');
+
+# ---- everything is well --------------------------------------------------
+
+becomes('overall', 'healthy', 'delivery works');
+is( sql('SELECT check_name FROM dbopt_health()'), join("\n", qw(scheduler probation pool worker_slots paused breakers
+		  retry_storm handlers backlog positions dead_letters indexes long_transactions clock overall)),
+	'the checks, the worst of them last');
+is( sql("SELECT count(*) FROM dbopt_health() WHERE status <> 'healthy' OR detail IS NULL"), '0', 'all is well, and told how');
+
+# ---- paused --------------------------------------------------------------
+
+sql('SELECT dbopt_pause()');
+is_status('paused', 'degraded', 'the database');
+is_status('overall', 'degraded', 'as the check is');
+like(detail('overall'), qr/not healthy: "paused"/, 'the last row names it');
+sql('SELECT dbopt_resume()');
+is_status('paused', 'healthy', 'resumed');
+sql(q{SELECT dbopt_pause_handler('one')});
+is_status('paused', 'degraded', 'a handler');
+like(detail('paused'), qr/"one"/, '... which is named');
+insert('ONE', 1, "now() - interval '1 day'");
+sql(q{SELECT dbopt_drain()});
+is_status('backlog', 'healthy', 'what a paused handler does not get is no backlog');
+sql(q{SELECT dbopt_resume_handler('one')});
+is_status('paused', 'healthy', 'the handler is resumed');
+sql(q{SELECT dbopt_drain()});
+
+# ---- breakers, backlog ---------------------------------------------------
+
+sql(q{SELECT dbopt_trip_circuit_breaker('one')});
+is_status('breakers', 'degraded', 'one of them is open');
+insert('ONE', 1, "now() - interval '59 s'");
+is_status('backlog', 'healthy', 'an event waits for less than a minute');
+insert('ONE', 1, "now() - interval '10 years'");
+is_status('backlog', 'healthy', 'the one in front counts') if detail('backlog') =~ /59 s|60 s/;
+sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain()});
+is_status('breakers', 'healthy', 'closed again');
+is_status('backlog', 'healthy', 'delivered');
+
+sql(q{SELECT dbopt_trip_circuit_breaker('one')});
+insert('ONE', 1, "now() - interval '61 s'");
+is_status('backlog', 'degraded', 'for a minute');
+like(detail('backlog'), qr/for 6\d s, for handler "one"/, '... which is told');
+
+# A table that is locked is left out, and not waited for.
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE events');
+is(sql(q{SELECT status, detail FROM dbopt_health() WHERE check_name = 'backlog'}),
+	'healthy|no event waits; locked, and not looked at: "events"', 'nobody waits for a locked table');
+$holder->quit;
+
+sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain(), dbopt_trip_circuit_breaker('one')});
+insert('ONE', 1, "now() - interval '601 s'");
+is_status('backlog', 'critical', 'for ten minutes');
+sql(q{SELECT dbopt_trip_circuit_breaker('two')});
+is_status('breakers', 'critical', 'all handlers have an open one');
+sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain(), dbopt_trip_circuit_breaker('database')});
+is_status('backlog', 'healthy', 'delivered');
+is_status('breakers', 'critical', 'that of the callers is open');
+sql(q{SELECT dbopt_reset_circuit_breaker('database')});
+is_status('breakers', 'healthy', 'closed again');
+
+# ---- the pool ------------------------------------------------------------
+
+my $used = 'SELECT used FROM dbopt_pool_stats()';
+sql('UPDATE gate SET is_open = false');
+insert('ONE', 2);
+ok($node->poll_query_until('postgres', $used, '2'), 'two sessions are at work');
+is_status('pool', 'healthy', 'half of it is in use');
+insert('ONE', 1);
+ok($node->poll_query_until('postgres', $used, '3'), 'three sessions are at work');
+is_status('pool', 'degraded', 'three quarters are');
+insert('ONE', 1);
+ok($node->poll_query_until('postgres', $used, '4'), 'four sessions are at work');
+is_status('pool', 'critical', 'all of it is');
+like(detail('pool'), qr/4 of 4 sessions are in use/, '... which is told');
+is_status('worker_slots', 'healthy', 'there are more slots than the pool may take');
+
+# A crash: what was running is run alone.
+kill 'KILL', sql("SELECT min(pid) FROM dbopt_pool_sessions() WHERE state = 'busy'");
+$node->poll_query_until('postgres', 'SELECT true');
+becomes('probation', 'degraded', 'after a crash');
+sql('UPDATE gate SET is_open = true');
+becomes('probation', 'healthy', 'what is suspected has run');
+is(sql('SELECT dbopt_drain()'), 't', 'delivered');
+becomes('pool', 'healthy', 'nobody is at work');
+
+# ---- failures ------------------------------------------------------------
+
+insert('TWO.FAIL', 20);
+becomes('retry_storm', 'degraded', 'most attempts fail');
+like(detail('retry_storm'), qr/6\d% of the recent attempts fail: "two"/, '... which is told');
+insert('TWO.FAIL', 40);
+becomes('retry_storm', 'critical', 'nearly all do');
+insert('TWO.OTHER', 60);
+becomes('retry_storm', 'healthy', 'most succeed again');
+sql(q{UPDATE gate SET fails = false; UPDATE dbopt_retry_queue SET next_retry_at = now();
+	SELECT dbopt_pause_handler('two'), dbopt_resume_handler('two')});
+is(sql('SELECT dbopt_drain()'), 't', 'retried');
+
+is_status('dead_letters', 'healthy', 'there are none');
+insert('TWO.BAD');
+becomes('dead_letters', 'degraded', 'there is one');
+sql(q{INSERT INTO dbopt_dead_letter SELECT handler_id, log_position + n, event_key, event_type, 1, '22000', 'bad', now(), now()
+	FROM dbopt_dead_letter, generate_series(1, 98) n});
+is_status('dead_letters', 'degraded', 'there are 99');
+set('dbopt.health_dead_letters', '100');
+becomes('dead_letters', 'healthy', 'the setting allows 99');
+set('dbopt.health_dead_letters', '1');
+becomes('dead_letters', 'degraded', 'the setting allows none');
+insert('TWO.BAD');
+becomes('dead_letters', 'critical', 'there are 100');
+set('dbopt.health_dead_letters', '0');
+becomes('dead_letters', 'healthy', 'the setting allows any number');
+set('dbopt.health_dead_letters', '1');
+sql('SELECT dbopt_discard_dead_letters()');
+is_status('dead_letters', 'healthy', 'discarded');
+
+# ---- what is not ready ---------------------------------------------------
+
+sql('REVOKE SELECT ON events FROM app');
+insert('ONE');
+insert('TWO.OTHER');
+becomes('handlers', 'critical', 'all handlers are broken');
+like(detail('handlers'), qr/handlers "one", "two"; tables none/, '... and named');
+sql(q{GRANT SELECT ON events TO app; SELECT dbopt_resume_handler('two')});
+becomes('handlers', 'degraded', 'one of them still is');
+sql(q{SELECT dbopt_resume_handler('one')});
+becomes('handlers', 'healthy', 'both are ready');
+is(sql('SELECT dbopt_drain()'), 't', 'delivered');
+
+sql('ALTER TABLE events RENAME COLUMN event_type TO kind');
+becomes('handlers', 'critical', 'the table is not fit');
+like(detail('handlers'), qr/tables "events"/, '... and named');
+sql('ALTER TABLE events RENAME COLUMN kind TO event_type');
+becomes('handlers', 'healthy', 'the table is as it was');
+
+sql(q{
+	CREATE TABLE doubles (x int);
+	INSERT INTO doubles VALUES (1), (1);
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('doubles_x', 'doubles', '(x)');
+});
+$node->psql('postgres', 'CREATE UNIQUE INDEX CONCURRENTLY doubles_x ON doubles (x)');
+is_status('indexes', 'degraded', 'a declared one is invalid');
+like(detail('indexes'), qr/"doubles_x"/, '... which is named');
+sql('DROP INDEX doubles_x');
+is_status('indexes', 'healthy', 'one that is missing is not');
+sql(q{INSERT INTO dbopt_index_state (name) VALUES ('doubles_x'); UPDATE dbopt_index_state SET state = 'failed'});
+is_status('indexes', 'degraded', 'building one was given up');
+sql(q{DELETE FROM dbopt_index WHERE name = 'doubles_x'});
+is_status('indexes', 'healthy', 'it is not wanted any longer');
+
+# ---- transactions --------------------------------------------------------
+
+sql(q{BEGIN; INSERT INTO doubles VALUES (2); PREPARE TRANSACTION 'it''s long'});
+is_status('long_transactions', 'healthy', 'it is young');
+set('dbopt.health_transaction_age', '1 ms');
+becomes('long_transactions', 'critical', 'ten times the age');
+like(detail('long_transactions'), qr/prepared transaction 'it''s long' is open for \d+ s, and what it has written/, '... and told');
+set('dbopt.health_transaction_age', '1 h');
+becomes('long_transactions', 'healthy', 'the setting allows it');
+sql(q{ROLLBACK PREPARED 'it''s long'});
+
+$holder = $node->background_psql('postgres');
+my $pid = $holder->query_safe('SELECT pg_backend_pid()');
+$holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM gate');
+set('dbopt.health_transaction_age', '1 ms');
+becomes('long_transactions', 'degraded', 'one that only reads');
+ok( $node->poll_query_until('postgres', "SELECT clock_timestamp() - xact_start > '20 ms' FROM pg_stat_activity WHERE pid = $pid"),
+	'ten times the age, and more');
+is_status('long_transactions', 'degraded', '... is no worse');
+like(detail('long_transactions'), qr/process $pid is open for \d+ s, and keeps dead rows/, '... and told');
+$holder->quit;
+set('dbopt.health_transaction_age', '1 h');
+becomes('long_transactions', 'healthy', 'it has ended');
+
+# ---- positions, clock ----------------------------------------------------
+
+sql('UPDATE dbopt_cursor_version SET last_position = last_position + 1000000000');
+is_status('positions', 'critical', 'cursors are ahead of the next event');
+sql('UPDATE dbopt_cursor_version SET last_position = last_position - 1000000000');
+is_status('positions', 'healthy', 'cursors are where they were');
+sql('UPDATE dbopt_database SET system_identifier = system_identifier + 1');
+is_status('positions', 'critical', 'a database that was restored');
+like(detail('positions'), qr/waits for dbopt_resume\(\)/, '... and how to go on');
+is_status('paused', 'healthy', 'nobody has paused it');
+sql('UPDATE dbopt_database SET system_identifier = system_identifier - 1');
+is_status('positions', 'healthy', 'it is this one');
+
+sql(q{UPDATE dbopt_handler SET registered_at = now() + interval '1 min'});
+is_status('clock', 'degraded', 'it has gone back by a minute');
+sql(q{UPDATE dbopt_handler SET registered_at = now() + interval '2 h'});
+is_status('clock', 'critical', 'by two hours');
+like(detail('clock'), qr/by 1\d\d min|by 2 h/, '... which is told');
+sql(q{UPDATE dbopt_handler SET registered_at = now()});
+is_status('clock', 'healthy', 'all times have passed');
+
+# ---- the scheduler -------------------------------------------------------
+
+is( sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+		WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres';
+		SELECT status FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	"t\ndegraded",
+	'scheduler is degraded: it was terminated');
+becomes('scheduler', 'healthy', 'it is back');
+
+# ---- no slots ------------------------------------------------------------
+
+set('dbopt.max_workers', '1');
+$node->restart;
+becomes('overall', 'healthy', 'after a restart');
+sql('UPDATE gate SET is_open = false');
+insert('ONE', 2);
+becomes('worker_slots', 'degraded', 'a second session finds none');
+like(detail('worker_slots'), qr/1 of dbopt's 1 are taken/, '... which is told');
+sql('CREATE DATABASE second');
+sql($schema . q{
+	SELECT dbopt_register_handler('one', 'ONE', 'pass(events)', chunk_size => 1);
+	INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('ONE', 'a', gen_random_uuid(), '{}');
+}, 'second');
+becomes('worker_slots', 'critical', 'there is no session at all', 'second');
+sql('UPDATE gate SET is_open = true');
+becomes('worker_slots', 'healthy', 'all has been delivered');
+becomes('worker_slots', 'healthy', 'there, too', 'second');
+
+# ---- who may ask ---------------------------------------------------------
+
+is($node->psql('postgres', 'SET ROLE app; SELECT count(*) FROM dbopt_health()'), 3, 'not everybody may ask');
+is(sql('GRANT pg_monitor TO app; SET ROLE app; SELECT count(*) FROM dbopt_health()'), '15', 'pg_monitor may');
+
+$node->stop;
+done_testing();
