@@ -29,6 +29,7 @@ typedef struct DbOptDelivery
 	TimestampTz first_retry_at; /* of what it has queued; PG_INT64_MAX: none */
 	List	   *lines;			/* for the log: DbOptLogLine * */
 	char	   *broken;			/* why the handler cannot be called; NULL */
+	bool		skipped;		/* a retry that is due was locked */
 } DbOptDelivery;
 
 /* Asks the breaker for events; false: none now. */

@@ -271,6 +271,7 @@ retry_round(DbOptJobRun *run)
 		return false;
 	}
 	result = dbopt_retry_batch(&run->delivery, &run->retry_since);
+	run->result->skipped |= run->delivery.skipped;
 	dbopt_delivery_release(&run->delivery);
 	if (result == DBOPT_RETRY_BLOCKED)
 		dbopt_job_finish_blocked(run);

@@ -30,6 +30,7 @@
 void
 dbopt_queue_open(DbOptQueue *queue)
 {
+	queue->skipped = false;
 	queue->retries = dbopt_table_open(DBOPT_RETRY_QUEUE, RowExclusiveLock);
 	queue->retry_indexes = CatalogOpenIndexes(queue->retries);
 	queue->dead = dbopt_table_open(DBOPT_DEAD_LETTER, RowExclusiveLock);
@@ -222,6 +223,7 @@ lock_tuple(DbOptQueue *queue, Snapshot snapshot, HeapTuple tuple)
 							  GetCurrentCommandId(false), LockTupleExclusive,
 							  LockWaitSkip, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
+	queue->skipped = queue->skipped || result == TM_WouldBlock;
 	return result == TM_Ok;
 }
 

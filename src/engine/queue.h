@@ -39,6 +39,7 @@ typedef struct DbOptQueue
 	CatalogIndexState retry_indexes;
 	Relation	dead;
 	CatalogIndexState dead_indexes;
+	bool		skipped;		/* a claim has left out what another had */
 } DbOptQueue;
 
 extern void dbopt_queue_open(DbOptQueue *queue);

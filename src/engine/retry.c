@@ -261,6 +261,7 @@ batch_work(Batch *batch)
 	batch->blocked = delivery->broken != NULL;
 	dbopt_queue_open(&batch->queue);
 	claimed = batch->blocked ? NIL : claim(batch);
+	delivery->skipped = batch->queue.skipped;
 	batch->claimed = list_length(claimed);
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;

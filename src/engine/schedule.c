@@ -110,6 +110,7 @@ dbopt_lane_make(int32 handler_id)
 		lane->handler_id = handler_id;
 		lane->slot = -1;
 		lane->retry_at = PG_INT64_MAX;
+		lane->look_behind_at = PG_INT64_MAX;
 		lane->ready.ph_compare = compare_waiting;
 	}
 	return lane;

@@ -31,6 +31,7 @@ typedef struct DbOptLane
 	int			nready;
 	TimestampTz retry_at;		/* of the first retry, where slot is -1 */
 	bool		retry_behind;	/* a job left some that were due before */
+	TimestampTz look_behind_at; /* for one that was locked; DBOPT_NEVER */
 	TimestampTz retry_not_before;	/* after a failure */
 	int			retry_failures; /* in a row */
 	bool		seen;			/* by the present refresh */
@@ -150,6 +151,7 @@ extern void dbopt_schedule_finished(const DbOptJob *job,
 									TimestampTz now);
 extern void dbopt_schedule_lost(const DbOptJob *job, TimestampTz now);
 extern void dbopt_schedule_recount(void);
+extern TimestampTz dbopt_lane_retries_due_at(const DbOptLane *lane);
 extern TimestampTz dbopt_lane_retry_at(const DbOptLane *lane);
 extern void dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at);
 

@@ -155,10 +155,10 @@ static void
 collect_retries(DbOptCandidates *candidates, const DbOptLane *lane,
 				TimestampTz now)
 {
-	TimestampTz at = Max(dbopt_lane_retry_at(lane), lane->retry_not_before);
+	TimestampTz at = dbopt_lane_retries_due_at(lane);
 	DbOptJob	job = {.kind = DBOPT_JOB_RETRY,.handler_id = lane->handler_id};
 
-	if (!lane->retry_behind)
+	if (!lane->retry_behind && lane->look_behind_at > now)
 		job.since = dbopt_lane_retry_at(lane);
 	if (at <= now)
 		add_due(candidates, lane, &job, at, false);
@@ -307,9 +307,7 @@ due_since(DbOptCandidates *candidates, const DbOptLane *lane, TimestampTz now)
 	if (!lane->open)
 		return DBOPT_NEVER;
 	track = dbopt_lane_first(lane);
-	retry_at = dbopt_lane_retry_at(lane);
-	if (retry_at != DBOPT_NEVER)
-		retry_at = Max(retry_at, lane->retry_not_before);
+	retry_at = dbopt_lane_retries_due_at(lane);
 	if (track != NULL)
 		since = track->since;
 	if (retry_at <= now)

@@ -14,6 +14,13 @@
 #include "policy/backoff.h"
 #include "state/circuit.h"
 
+/*
+ * A retry that somebody has locked is looked at again after this long: another
+ * session of ours settles it itself, and nobody tells when a stranger's
+ * transaction ends.
+ */
+#define LOOK_BEHIND_US	USECS_PER_SEC
+
 /* For jobs that fail outside the handlers, and sessions that die. */
 static const DbOptBackoff failure_backoff = {
 	.base_delay = 100000,
@@ -32,6 +39,17 @@ dbopt_lane_retry_at(const DbOptLane *lane)
 }
 
 /*
+ * When there are retries to be run; DBOPT_NEVER: none is known.
+ */
+TimestampTz
+dbopt_lane_retries_due_at(const DbOptLane *lane)
+{
+	TimestampTz at = Min(dbopt_lane_retry_at(lane), lane->look_behind_at);
+
+	return at == DBOPT_NEVER ? at : Max(at, lane->retry_not_before);
+}
+
+/*
  * A retry is due then, or an earlier one is known.
  */
 void
@@ -44,7 +62,7 @@ dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at)
 }
 
 /*
- * A session will look for retries due from a time on, and then say when the
+ * A session will look for retries due from a time on, 0 for all, and then say when the
  * next is due.  An earlier one may have become known since that time was read:
  * it is for the next job.
  */
@@ -55,6 +73,8 @@ retries_assigned(DbOptLane *lane, TimestampTz since)
 	TimestampTz known;
 
 	lane->retry_behind = false;
+	if (since == 0)
+		lane->look_behind_at = DBOPT_NEVER;
 	lane->retry_at = DBOPT_NEVER;
 	if (lane->slot < 0)
 		return;
@@ -116,6 +136,9 @@ static void
 retry_ended(DbOptLane *lane, const DbOptJobResult *result, TimestampTz now)
 {
 	lane->retry_not_before = 0;
+	if (result->skipped)
+		lane->look_behind_at = Min(lane->look_behind_at,
+								   now + LOOK_BEHIND_US);
 	if (result->outcome == DBOPT_JOB_FAILED)
 		lane->retry_not_before = after_failure(&lane->retry_failures,
 											   result->retry_at, now);

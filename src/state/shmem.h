@@ -196,6 +196,7 @@ typedef struct DbOptJobResult
 	TimestampTz retry_at;
 	bool		leftover;		/* a chunk was not settled: another job is to
 								 * run the rest of it */
+	bool		skipped;		/* a retry that is due was locked */
 } DbOptJobResult;
 
 /*

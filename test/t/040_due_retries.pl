@@ -43,5 +43,33 @@ is( $node->safe_psql(
 	'0|0',
 	'no retry and no dead letter is left');
 
+# One whose row a stranger has locked holds up no other, and is tried when the
+# lock has gone, without anybody's help; nobody waits for it at work.
+$node->safe_psql('postgres', q{
+	CREATE TABLE switch AS SELECT true AS down;
+	DELETE FROM done;
+	CREATE OR REPLACE FUNCTION handle(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF (SELECT down FROM switch) THEN
+			RAISE EXCEPTION 'not yet' USING ERRCODE = 'lock_not_available';
+		END IF;
+		INSERT INTO done VALUES (e.id);
+	END $$;
+	UPDATE dbopt_retry_policy SET base_delay = '3 s', max_delay = '3 s', jitter = 'none' WHERE name = 'fast';
+	INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
+	SELECT 'TEST', 'test', dbopt_uuid_v7(), '{}' FROM generate_series(1, 10)});
+ok($node->poll_query_until('postgres', 'SELECT count(*) FROM dbopt_retry_queue', '10'), 'ten retries wait');
+my $stranger = $node->background_psql('postgres');
+$stranger->query_safe(q{BEGIN; SELECT FROM dbopt_retry_queue ORDER BY next_retry_at, event_key LIMIT 1 FOR UPDATE});
+$node->safe_psql('postgres', 'UPDATE switch SET down = false');
+ok($node->poll_query_until('postgres', 'SELECT count(*) FROM done', '9'), 'one that is locked holds up no other');
+my $jobs = q{SELECT sum(jobs_done) FROM dbopt_pool_sessions()};
+my $before = $node->safe_psql('postgres', $jobs);
+ok($node->poll_query_until('postgres', "SELECT ($jobs) > $before + 1"), 'it is looked at again');
+cmp_ok($node->safe_psql('postgres', $jobs) - $before, '<', 50, '... not all the time');
+$stranger->query_safe('ROLLBACK');
+$stranger->quit;
+ok($node->poll_query_until('postgres', 'SELECT count(*) FROM done', '10'), 'when the lock has gone it is tried');
+
 $node->stop;
 done_testing();
