@@ -50,3 +50,12 @@ COMMENT ON FUNCTION @extschema@.dbopt_health() IS
 	'how delivery is in this database: a row for each check with its status (healthy, degraded, critical) and the figures or names behind it; the last row, overall, has the worst status. scheduler: critical when it has been missing for 60 s; probation: degraded after a crash, until what may have caused it has run; pool: as in dbopt_pool_stats(); worker_slots: degraded when a session that is needed finds no slot, critical when there is no session at all; paused: degraded when the database or a handler is; breakers: degraded when one is not closed, critical when all are or the one named database; retry_storm: a handler of whose recent attempts 50 per cent (degraded) or 90 per cent (critical) have failed, the last within 60 s; handlers: degraded when a handler or table is not ready, critical when none is; backlog: age of the oldest event that waits or retry that is overdue, degraded from dbopt.health_backlog_age, critical from ten times that; positions: critical in a restored or copied database until dbopt_resume(), and when new events would come before delivered ones; dead_letters: degraded from dbopt.health_dead_letters, critical from a hundred times that; indexes: degraded when a declared one has failed or is invalid; long_transactions: degraded from dbopt.health_transaction_age, critical from ten times that for one that has written; clock: degraded when it has gone back by 5 s, critical by 1 h. No column is ever NULL. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_health() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_health() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_report()
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'dbopt_report'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_report() IS
+	'one self-contained HTML page about this database, in ASCII: health, the last hour minute by minute, handlers, circuit breakers, pool, declared indexes, dead letters; times in the session''s time zone. Texts of errors only for members of the handler''s role and of pg_read_all_stats. The hour begins anew when the server starts. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_report() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_report() TO pg_monitor;

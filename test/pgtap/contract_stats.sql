@@ -29,6 +29,7 @@ INSERT INTO contract VALUES
 	('dbopt_backlog()',
 	 'OUT handler text, OUT event_type text, OUT waiting bigint, OUT retrying bigint, OUT dead bigint,'
 	 ' OUT oldest_waiting timestamp with time zone, OUT lag interval', 'SETOF record', 'monitor'),
+	('dbopt_report()', '', 'text', 'monitor'),
 	('dbopt_reset_stats()', '', 'void', 'nobody'),
 	('dbopt_health()', 'OUT check_name text, OUT status text, OUT detail text', 'SETOF record', 'monitor'),
 	('dbopt_replay_dead_letters(text, text)', 'handler text DEFAULT NULL::text, event_id text DEFAULT NULL::text',

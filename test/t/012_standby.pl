@@ -48,6 +48,10 @@ is( $standby->safe_psql(
 	'healthy|this is a standby, where nothing runs until it is promoted',
 	'which is as it should be');
 
+ok( $standby->safe_psql('postgres', 'SELECT dbopt_report()') =~
+	  /This server is a standby/,
+	'the report of a standby says that it is one');
+
 $primary->stop('immediate');
 $standby->promote;
 $standby->safe_psql('postgres', q{SELECT dbopt_resume_handler('see')});

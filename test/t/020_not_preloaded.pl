@@ -51,7 +51,8 @@ is( $node->safe_psql('postgres',
 foreach my $statement (
 	"SELECT dbopt_register_handler('h', '*', 'on_event(events)')",
 	"SELECT dbopt_drain('1 s')",
-	'SELECT * FROM dbopt_health()')
+	'SELECT * FROM dbopt_health()',
+	'SELECT dbopt_report()')
 {
 	my $error = error_of($statement);
 	like($error, qr/ERROR:  55000: dbopt is not preloaded/, $statement);
