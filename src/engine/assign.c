@@ -52,6 +52,12 @@ try_idle(const DbOptCandidate *candidate, TimestampTz now)
 	dbopt_schedule_assigned(&candidate->job);
 	if (!dbopt_crew_assign(member, &candidate->job, candidate->priority, now))
 		dbopt_schedule_lost(&candidate->job, now);
+	else if (candidate->promoted)
+	{
+		member->promoted = true;
+		member->priority =
+			dbopt_promotion_served(candidate->job.handler_id, now);
+	}
 	return true;
 }
 

@@ -20,6 +20,7 @@ typedef struct DbOptMember
 	BackgroundWorkerHandle *handle; /* while STARTING, else NULL */
 	DbOptJob	job;			/* while BUSY */
 	int			priority;		/* of its handler, while BUSY */
+	bool		promoted;		/* works out of turn: schedule_promote.c */
 	bool		yield;			/* has been asked to give way */
 	bool		outdated;		/* to leave when it has no job */
 } DbOptMember;

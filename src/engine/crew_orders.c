@@ -67,6 +67,7 @@ dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 	member->since = now;
 	member->job = *job;
 	member->priority = priority;
+	member->promoted = false;
 	member->yield = false;
 	return true;
 }

@@ -17,6 +17,10 @@
 #include "lib/pairingheap.h"
 #include "state/shmem.h"
 
+/* What is promoted comes before all handlers, and callers before that. */
+#define DBOPT_PROMOTED_PRIORITY	(PG_INT32_MAX - 1)
+#define DBOPT_MAX_PRIORITY		(PG_INT32_MAX - 2)
+
 typedef struct DbOptLane
 {
 	int32		handler_id;		/* hash key */
@@ -25,6 +29,7 @@ typedef struct DbOptLane
 	int			max_concurrency;	/* 0: no limit of its own */
 	bool		usable;			/* its function, role and table are there */
 	bool		open;			/* usable and not paused */
+	TimestampTz promoted_at;	/* last */
 	int			slot;			/* in shared memory, or -1 */
 	int			running;		/* sessions at work for it */
 	pairingheap ready;			/* tracks to send a session to */
@@ -87,6 +92,7 @@ typedef struct DbOptCandidate
 	Oid			role;
 	int			priority;
 	TimestampTz since;
+	bool		promoted;		/* comes before others this time */
 	bool		helper;			/* joins others at the same job */
 	bool		due;			/* counted as such; no session has it yet */
 } DbOptCandidate;
@@ -177,6 +183,20 @@ extern void dbopt_candidates_sort(DbOptCandidates *candidates, int first);
 extern void dbopt_candidates_limit(DbOptCandidates *candidates, int first,
 								   int room, const DbOptLane *lane,
 								   TimestampTz now);
+
+/*
+ * schedule_promote.c: in each round, of the lanes that have something to do,
+ * some of which may be promoted.  The times are those to look again.
+ */
+extern void dbopt_promotion_begin(TimestampTz now);
+extern TimestampTz dbopt_promotion_consider(DbOptLane *lane,
+											TimestampTz since,
+											TimestampTz now);
+extern TimestampTz dbopt_promotion_decide(TimestampTz now);
+extern bool dbopt_promotion_is(const DbOptLane *lane);
+
+/* Its candidate has got a session; returns the priority of its own. */
+extern int	dbopt_promotion_served(int32 handler_id, TimestampTz now);
 
 /* schedule_load.c */
 

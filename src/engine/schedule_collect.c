@@ -37,6 +37,7 @@ dbopt_candidates_add(DbOptCandidates *candidates, const DbOptJob *job,
 	candidate->priority = priority;
 	candidate->since = since;
 	candidate->helper = false;
+	candidate->promoted = false;
 	candidate->due = false;
 	return candidate;
 }
@@ -205,6 +206,11 @@ collect_lane(DbOptCandidates *candidates, DbOptLane *lane, int max,
 	collect_retries(candidates, lane, now);
 	collect_tracks(candidates, lane, first, room);
 	dbopt_candidates_limit(candidates, first, room, lane, now);
+	if (dbopt_promotion_is(lane) && candidates->count > first)
+	{
+		candidates->items[first].promoted = true;
+		candidates->items[first].priority = DBOPT_PROMOTED_PRIORITY;
+	}
 	dbopt_crew_role(lane->role)->offered += candidates->count - first;
 }
 
@@ -277,6 +283,7 @@ collect_helpers(DbOptCandidates *candidates, int max, TimestampTz now)
 typedef struct LaneWork
 {
 	DbOptLane  *lane;
+	int			priority;
 	TimestampTz since;
 } LaneWork;
 
@@ -286,8 +293,8 @@ compare_work(const void *a, const void *b)
 	const LaneWork *left = a;
 	const LaneWork *right = b;
 
-	if (left->lane->priority != right->lane->priority)
-		return left->lane->priority > right->lane->priority ? -1 : 1;
+	if (left->priority != right->priority)
+		return left->priority > right->priority ? -1 : 1;
 	if (left->since != right->since)
 		return left->since < right->since ? -1 : 1;
 	return 0;
@@ -327,17 +334,37 @@ due_since(DbOptCandidates *candidates, const DbOptLane *lane, TimestampTz now)
 	return since;
 }
 
+/* Priorities, when it is known which lane comes first this time. */
+static void
+set_priorities(LaneWork *work, int count)
+{
+	for (int i = 0; i < count; i++)
+		work[i].priority = dbopt_promotion_is(work[i].lane) ?
+			DBOPT_PROMOTED_PRIORITY : work[i].lane->priority;
+}
+
+static void
+consider(DbOptCandidates *candidates, const LaneWork *work, int max,
+		 TimestampTz now)
+{
+	if (lane_room(work->lane, max) > 0)
+		candidates->next = Min(candidates->next,
+							   dbopt_promotion_consider(work->lane,
+														work->since, now));
+}
+
 /*
  * The lanes that have something to do, most urgent first.
  */
 static LaneWork *
-find_work(DbOptCandidates *candidates, int *count, TimestampTz now)
+find_work(DbOptCandidates *candidates, int max, int *count, TimestampTz now)
 {
 	int			size = 64;
 	LaneWork   *work = palloc(size * sizeof(LaneWork));
 	DbOptLane  *lane;
 
 	*count = 0;
+	dbopt_promotion_begin(now);
 	for (lane = dbopt_lane_next(true); lane != NULL;
 		 lane = dbopt_lane_next(false))
 	{
@@ -352,8 +379,10 @@ find_work(DbOptCandidates *candidates, int *count, TimestampTz now)
 		}
 		work[*count].lane = lane;
 		work[*count].since = since;
-		(*count)++;
+		consider(candidates, &work[(*count)++], max, now);
 	}
+	candidates->next = Min(candidates->next, dbopt_promotion_decide(now));
+	set_priorities(work, *count);
 	qsort(work, *count, sizeof(LaneWork), compare_work);
 	return work;
 }
@@ -374,7 +403,7 @@ dbopt_schedule_collect(int max, TimestampTz now)
 	candidates->items = palloc(candidates->size * sizeof(DbOptCandidate));
 	candidates->next = dbopt_tracks_put_off_until(now);
 	collect_busy_tracks(candidates, max, now);
-	work = find_work(candidates, &count, now);
+	work = find_work(candidates, max, &count, now);
 	for (int i = 0; i < count; i++)
 	{
 		if (dbopt_crew_role(work[i].lane->role)->offered < 2 * max)

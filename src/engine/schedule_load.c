@@ -35,7 +35,7 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 
 	lane->seen = true;
 	lane->role = handler->role;
-	lane->priority = handler->priority;
+	lane->priority = Min(handler->priority, DBOPT_MAX_PRIORITY);
 	lane->max_concurrency = handler->max_concurrency;
 	lane->usable = handler->usable;
 	lane->open = handler->usable && !handler->paused && !config->paused;

@@ -1,5 +1,6 @@
-# Of a handler's work, none is kept waiting by work that never ends: new
-# events by retries that are due again and again, and retries by new events.
+# No work is kept waiting for ever by work that never ends: of one handler, new
+# events by retries that are due again and again, and retries by new events; and
+# handlers of a low priority by those of a higher one, which come first.
 use strict;
 use warnings;
 
@@ -56,6 +57,58 @@ is( $node->safe_psql(
 		'SELECT event_type, count(*) FROM done GROUP BY 1 ORDER BY 1'),
 	"BAD|500\nGOOD|1000",
 	'each event once');
+
+# ---- priorities ----------------------------------------------------------
+
+# One session, and more to do than it can: the events of the urgent handlers
+# come back as retries until the table says otherwise.
+$node->safe_psql(
+	'postgres', q{
+	ALTER SYSTEM SET dbopt.pool_max = 1;
+	SELECT pg_reload_conf();
+	TRUNCATE done;
+	CREATE SEQUENCE ticks;
+	CREATE TABLE log (tick bigint DEFAULT nextval('ticks'), handler text);
+	CREATE FUNCTION urgent(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM nextval('ticks');
+		PERFORM pg_sleep(0.002); -- work
+		IF (SELECT yes FROM failing) THEN
+			RAISE EXCEPTION 'not yet' USING ERRCODE = 'lock_not_available';
+		END IF;
+	END $$;
+	CREATE FUNCTION first(e events) RETURNS void LANGUAGE sql AS $$INSERT INTO log (handler) VALUES ('first')$$;
+	CREATE FUNCTION patient(e events) RETURNS void LANGUAGE sql AS $$INSERT INTO log (handler) VALUES ('patient')$$;
+	SELECT dbopt_unregister_handler('handle', true);
+	SELECT dbopt_register_handler('urgent', 'URGENT', 'urgent(events)', priority => 2147483647, policy => 'busy');
+	SELECT dbopt_register_handler('urgent too', 'URGENT', 'urgent(events)', priority => 9, policy => 'busy');
+	SELECT dbopt_register_handler('patient', 'OTHER', 'patient(events)', priority => 1, chunk_size => 1);
+	SELECT dbopt_register_handler('patient too', 'OTHER', 'patient(events)', priority => 2, chunk_size => 1);
+	UPDATE failing SET yes = true;
+	SELECT put('URGENT', 300);
+});
+$node->poll_query_until('postgres', 'SELECT last_value > 300 FROM ticks') or die 'nothing runs';
+$node->safe_psql('postgres', q{SELECT put('OTHER', 4)});
+ok( $node->poll_query_until('postgres', q{SELECT count(*) = 8 FROM log}),
+	'handlers of a low priority have their turns');
+cmp_ok($node->safe_psql('postgres', q{SELECT max(tick) - min(tick) FROM log}),
+	'>', 200, 'between which those of a higher one go on');
+$node->safe_psql('postgres', 'UPDATE failing SET yes = false');
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'all is delivered');
+
+# With nothing promoted yet, the higher priority is first.
+$node->safe_psql(
+	'postgres', q{
+	TRUNCATE log;
+	SELECT dbopt_register_handler('first', 'OTHER', 'first(events)', priority => 3);
+	SELECT dbopt_pause();
+	SELECT put('OTHER', 50);
+	SELECT dbopt_resume();
+	SELECT dbopt_drain('60 s');
+});
+is( $node->safe_psql('postgres',
+		q{SELECT string_agg(DISTINCT handler, ' ') FROM (SELECT handler FROM log ORDER BY tick LIMIT 50) x}),
+	'first', 'a higher priority comes first');
 
 $node->stop;
 done_testing();
