@@ -26,6 +26,14 @@ typedef struct Attempt
 } Attempt;
 
 bool
+dbopt_delivery_lock_table(DbOptDelivery *delivery)
+{
+	delivery->locked =
+		!dbopt_log_try_lock(delivery->handler->source->relid);
+	return !delivery->locked;
+}
+
+bool
 dbopt_delivery_admit(DbOptDelivery *delivery, int wanted)
 {
 	delivery->admission =

@@ -30,7 +30,14 @@ typedef struct DbOptDelivery
 	List	   *lines;			/* for the log: DbOptLogLine * */
 	char	   *broken;			/* why the handler cannot be called; NULL */
 	bool		skipped;		/* a retry that is due was locked */
+	bool		locked;			/* the events table was, by others */
 } DbOptDelivery;
+
+/*
+ * To be called before the events table is opened, in the same transaction.
+ * False: others have locked it, and nobody waits for them.
+ */
+extern bool dbopt_delivery_lock_table(DbOptDelivery *delivery);
 
 /* Asks the breaker for events; false: none now. */
 extern bool dbopt_delivery_admit(DbOptDelivery *delivery, int wanted);

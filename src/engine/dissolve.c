@@ -93,6 +93,12 @@ dbopt_chunk_dissolve(DbOptDelivery *delivery, const DbOptCursor *cursor,
 	DbOptChunk	chunk;
 
 	dbopt_exec_begin();
+	if (!dbopt_delivery_lock_table(delivery))
+	{
+		(void) dbopt_exec_commit(delivery->context, DBOPT_COMMIT_ASYNC, 0,
+								 &failure);
+		return;
+	}
 	source.log = dbopt_log_open(delivery->handler->source->relid);
 	source.log->unprocessed_only = delivery->handler->source->mark_processed;
 	source.event_type = cursor->event_type;

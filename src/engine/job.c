@@ -113,6 +113,8 @@ dbopt_job_finish_blocked(DbOptJobRun *run)
 {
 	if (run->delivery.broken != NULL)
 		finish_broken(run);
+	else if (run->delivery.locked)
+		dbopt_job_finish(run, DBOPT_JOB_LOCKED);
 	else
 		dbopt_job_finish_rejected(run);
 }
@@ -192,6 +194,13 @@ deliver_round(DbOptJobRun *run)
 	{
 		dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 		dbopt_job_finish_rejected(run);
+		return false;
+	}
+	if (!dbopt_delivery_lock_table(delivery))
+	{
+		dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
+		dbopt_delivery_release(delivery);
+		dbopt_job_finish(run, DBOPT_JOB_LOCKED);
 		return false;
 	}
 	result = dbopt_handout(delivery->config, delivery->handler->source,

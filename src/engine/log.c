@@ -24,6 +24,7 @@
 #include "engine/log.h"
 #include "engine/log_index.h"
 #include "executor/tuptable.h"
+#include "storage/lmgr.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -161,6 +162,21 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 		else if (!leaf_open(log, member, columns, problem))
 			return false;
 	}
+	return true;
+}
+
+bool
+dbopt_log_try_lock(Oid relid)
+{
+	ListCell   *cell;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return true;
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+		return false;
 	return true;
 }
 

@@ -79,6 +79,12 @@ extern DbOptLog *dbopt_log_try_open(Oid relid, char **problem);
 extern void dbopt_log_close(DbOptLog *log);
 
 /*
+ * Takes those locks if they can be had at once, beside what others wait for;
+ * false: not all can, and some may have been taken.
+ */
+extern bool dbopt_log_try_lock(Oid relid);
+
+/*
  * The events of a type behind "from", up to and including "to" (NULL: to the
  * end).  Two events in one place are an error (23505).
  */

@@ -25,6 +25,7 @@
 #include "engine/config.h"
 #include "engine/crew.h"
 #include "engine/exec.h"
+#include "engine/locked.h"
 #include "engine/probation.h"
 #include "engine/suspect.h"
 #include "miscadmin.h"
@@ -256,7 +257,9 @@ is_runnable(const DbOptSuspects *entry, TimestampTz *next)
 
 	if (lane == NULL || !lane->open)
 		return false;
-	blocked = dbopt_circuit_blocked_until(lane->slot);
+	blocked = dbopt_locked_until(lane->source_id);
+	if (blocked == 0)
+		blocked = dbopt_circuit_blocked_until(lane->slot);
 	if (blocked != 0)
 		*next = Min(*next, blocked);
 	return blocked == 0;

@@ -253,7 +253,11 @@ batch_work(Batch *batch)
 	const DbOptSource *source = delivery->handler->source;
 	List	   *claimed;
 
-	batch->calls = 0;
+	batch->calls = batch->claimed = 0;
+	batch->unsettled = false;
+	batch->blocked = !dbopt_delivery_lock_table(delivery);
+	if (batch->blocked)
+		return;
 	batch->log = dbopt_log_open(source->relid);
 	batch->log->unprocessed_only = source->mark_processed;
 	delivery->broken = dbopt_call_prepare(&batch->call, delivery->handler,

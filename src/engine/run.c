@@ -369,6 +369,11 @@ step_work(Run *run)
 {
 	const DbOptSource *source = run->delivery->handler->source;
 
+	if (!dbopt_delivery_lock_table(run->delivery))
+	{
+		run->blocked = true;
+		return;
+	}
 	run->log = dbopt_log_open(source->relid);
 	run->log->unprocessed_only = source->mark_processed;
 	if (!dbopt_chunk_lock(run->log, run->cursor->cursor_id, run->seq,

@@ -24,6 +24,7 @@
 typedef struct DbOptLane
 {
 	int32		handler_id;		/* hash key */
+	int32		source_id;
 	Oid			role;
 	int			priority;
 	int			max_concurrency;	/* 0: no limit of its own */

@@ -9,6 +9,7 @@
 
 #include "engine/crew.h"
 #include "engine/index_schedule.h"
+#include "engine/locked.h"
 #include "engine/schedule.h"
 #include "state/circuit.h"
 #include "state/solo.h"
@@ -67,14 +68,24 @@ add_due(DbOptCandidates *candidates, const DbOptLane *lane,
 }
 
 /*
- * Until when the lane may have nothing; 0: it may have something now.
+ * Until when the lane's work, which is due, is held back; 0: it is not.
  */
 static TimestampTz
-blocked_until(const DbOptLane *lane)
+held_back_until(const DbOptLane *lane)
 {
 	if (dbopt_solo_is_stalled(lane->slot))
 		return DBOPT_NEVER;		/* woken by dbopt_solo_unstall() */
-	return dbopt_circuit_blocked_until(lane->slot);
+	return dbopt_locked_until(lane->source_id);
+}
+
+/*
+ * May the lane have something now?
+ */
+static bool
+is_free(const DbOptLane *lane)
+{
+	return lane->open && held_back_until(lane) == 0 &&
+		dbopt_circuit_blocked_until(lane->slot) == 0;
 }
 
 /*
@@ -235,8 +246,7 @@ collect_busy_tracks(DbOptCandidates *candidates, int max, TimestampTz now)
 			continue;
 		track->helped_at = now;
 		lane = dbopt_lane_find(track->handler_id);
-		if (lane != NULL && lane->open &&
-			blocked_until(lane) == 0 &&
+		if (lane != NULL && is_free(lane) &&
 			needs_help(track, candidates, now))
 		{
 			DbOptJob	job = {.kind = DBOPT_JOB_DELIVER};
@@ -272,8 +282,7 @@ collect_helpers(DbOptCandidates *candidates, int max, TimestampTz now)
 			member->job.kind == DBOPT_JOB_CHUNK)
 			continue;
 		lane = dbopt_lane_find(member->job.handler_id);
-		if (lane != NULL && lane->open && lane_room(lane, max) > 0 &&
-			blocked_until(lane) == 0)
+		if (lane != NULL && is_free(lane) && lane_room(lane, max) > 0)
 			add_candidate(candidates, lane, &member->job,
 						  now)->helper = true;
 	}
@@ -321,9 +330,11 @@ due_since(DbOptCandidates *candidates, const DbOptLane *lane, TimestampTz now)
 		since = Min(since, retry_at);
 	if (track == NULL && retry_at == DBOPT_NEVER)
 		return DBOPT_NEVER;
-	blocked = blocked_until(lane);
-	if (blocked == DBOPT_NEVER && since != DBOPT_NEVER)
+	blocked = held_back_until(lane);
+	if (blocked != 0 && since != DBOPT_NEVER)
 		candidates->due += Max(lane->nready, 1);
+	if (blocked == 0)
+		blocked = dbopt_circuit_blocked_until(lane->slot);
 	if (blocked != 0)
 	{
 		candidates->next = Min(candidates->next, blocked);

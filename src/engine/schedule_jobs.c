@@ -9,6 +9,7 @@
 
 #include "engine/crew.h"
 #include "engine/index_schedule.h"
+#include "engine/locked.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
 #include "policy/backoff.h"
@@ -183,6 +184,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 		dbopt_builds_finished(job, result, now);
 	if (lane != NULL)
 		lane->running--;
+	if (lane != NULL && result->outcome == DBOPT_JOB_LOCKED)
+		dbopt_locked_note(lane->source_id, now);
 	if (job->kind == DBOPT_JOB_SUSPECTS)
 	{
 		if (track != NULL)

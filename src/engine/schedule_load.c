@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/news.h"
-#include "storage/lmgr.h"
 
 static uint64 loaded_generation;	/* of the configuration */
 static bool loaded = false;
@@ -34,6 +33,8 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 	TimestampTz retry_at;
 
 	lane->seen = true;
+	lane->source_id = handler->source == NULL ? 0 :
+		handler->source->source_id;
 	lane->role = handler->role;
 	lane->priority = Min(handler->priority, DBOPT_MAX_PRIORITY);
 	lane->max_concurrency = handler->max_concurrency;
@@ -259,7 +260,7 @@ discover_cursors(const DbOptConfig *config)
 
 		if (!source->usable)
 			continue;
-		if (ConditionalLockRelationOid(source->relid, AccessShareLock))
+		if (dbopt_log_try_lock(source->relid))
 			dbopt_cursors_discover(config, source);
 		else
 			complete = false;

@@ -23,6 +23,7 @@
 #include "engine/crew.h"
 #include "engine/exec.h"
 #include "engine/index_schedule.h"
+#include "engine/locked.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
 #include "engine/scheduler.h"
@@ -327,10 +328,12 @@ scheduler_round(void)
 	TimestampTz now = GetCurrentTimestamp();
 	DbOptPoolLimits limits = dbopt_pool_limits();
 	DbOptCandidates *candidates;
+	TimestampTz probe_at;
 	bool		reclaim;
 
 	take_reports(now);
 	take_news(&now);
+	probe_at = dbopt_locked_probe(now);
 	dbopt_probation_read(now);
 	candidates = dbopt_schedule_collect(limits.max, now);
 	dbopt_probation_choose(candidates, now);
@@ -340,7 +343,7 @@ scheduler_round(void)
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
 	publish_round(candidates);
 	candidates->next = Min(candidates->next, dbopt_log_left_out(now));
-	return Min(candidates->next, discover_at);
+	return Min(Min(candidates->next, discover_at), probe_at);
 }
 
 /*

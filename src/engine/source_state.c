@@ -24,6 +24,7 @@
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/handler_state.h"
+#include "engine/log.h"
 #include "engine/log_index.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
@@ -306,7 +307,7 @@ refresh_source(const SourceRow *old, DbOptLook *look)
 	SourceRow	new = *old;
 	Relation	rel;
 
-	if (!ConditionalLockRelationOid(old->relid, AccessShareLock))
+	if (!dbopt_log_try_lock(old->relid))
 	{
 		look->incomplete = true;
 		return;

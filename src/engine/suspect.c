@@ -19,7 +19,6 @@
 #include "engine/catalog.h"
 #include "engine/suspect.h"
 #include "state/guc.h"
-#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -119,7 +118,7 @@ dbopt_suspects_hand_out(const DbOptConfig *config, const DbOptCursor *cursor,
 		return;
 	if (handler->max_concurrency > 0)
 		sessions = Min(sessions, handler->max_concurrency);
-	if (ConditionalLockRelationOid(source->relid, AccessShareLock))
+	if (dbopt_log_try_lock(source->relid))
 		(void) dbopt_handout(config, source, cursor, SMALL_CHUNK * sessions,
 							 &chunk);
 }

@@ -82,7 +82,11 @@ run_chunk(DbOptJobRun *run)
 	if (suspicion == DBOPT_SUSPECT_GROUP && may_group(run))
 		attempt_chunk(run);
 	else
+	{
 		dbopt_chunk_dissolve(&run->delivery, run->cursor, run->job->seq);
+		if (run->delivery.locked)
+			dbopt_job_finish_blocked(run);
+	}
 }
 
 /*

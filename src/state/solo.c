@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "state/circuit.h"
+#include "state/log_line.h"
 #include "state/solo.h"
 #include "utils/timestamp.h"
 
@@ -146,12 +147,19 @@ handler_at_work(const DbOptSession *session)
 static void
 log_stall(const NameData *names, int count)
 {
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_HANDLER,
+		.slot = -1,
+		.hint = "Give handlers that may take long a timeout."
+	};
+
 	for (int i = 0; i < count; i++)
-		ereport(LOG,
-				(errmsg("handler \"%s\" gets no more events until a suspect of a crash has run alone",
-						NameStr(names[i])),
-				 errdetail("The suspect has waited for it in vain."),
-				 errhint("Give handlers that may take long a timeout.")));
+	{
+		line.message = psprintf("handler \"%s\" gets no more events until a suspect of a crash has run alone",
+								NameStr(names[i]));
+		line.handler = NameStr(names[i]);
+		dbopt_log_line(&line);
+	}
 }
 
 bool
