@@ -65,10 +65,10 @@ sub undelivered
 # Two crashes: among others, and as the only one of its group.
 add_events('postgres', 'DIE', 1);
 $node->wait_for_log(qr/(?:terminated by signal 9.*){2}database system is ready/s);
-$node->poll_query_until('postgres', 'SELECT true');
+$node->poll_query_until('postgres', "SELECT true FROM dbopt_pause_handler('die')");
 
-# While it waits for the third attempt, long ones begin.  Those in the other
-# database wait for the same lock there.
+# Before its third attempt, long ones begin.  Those in the other database wait
+# for the same lock there.
 my @lockers = map { $node->background_psql($_) } qw(postgres other);
 $_->query_safe('SELECT pg_advisory_lock(1)') foreach @lockers;
 my $offset = -s $node->logfile;
@@ -77,6 +77,7 @@ $node->wait_for_log(qr/(?:a long one begins.*){4}/s, $offset);
 is($node->safe_psql('postgres', 'SELECT suspicion FROM dbopt_chunk WHERE suspicion > 0'), '2', 'an event is to be tried alone');
 
 $offset = -s $node->logfile;
+$node->safe_psql('postgres', "SELECT dbopt_resume_handler('die')");
 $node->wait_for_log(qr/(?:handler "long" gets no more events until a suspect of a crash has run.*){2}/s, $offset);
 pass('handlers that do not give way for it are told apart');
 foreach my $db (qw(postgres other))
