@@ -46,7 +46,8 @@ static ProcessUtility_hook_type previous_utility_hook = NULL;
 /* ---- objects that come and go -------------------------------------------- */
 
 /*
- * Could this relation be an events table, or an index of one?
+ * Could this relation be an events table or one that indexes are declared for,
+ * or an index?
  */
 static bool
 is_lasting(Oid relid)
@@ -55,6 +56,7 @@ is_lasting(Oid relid)
 	{
 		case RELKIND_RELATION:
 		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_MATVIEW:
 		case RELKIND_INDEX:
 		case RELKIND_PARTITIONED_INDEX:
 			return get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
@@ -129,7 +131,7 @@ is_lasting_name(const RangeVar *name)
  * rights to connect, by grants on databases and of roles.
  */
 static void
-after_ddl(Node *statement)
+note_affected(Node *statement)
 {
 	bool		affected = false;
 
@@ -159,6 +161,39 @@ after_ddl(Node *statement)
 	}
 	if (affected)
 		dbopt_news_note_objects();
+}
+
+/*
+ * Could this statement have made a declared index possible?
+ */
+static bool
+brings_tables(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_CreateStmt:
+			return is_lasting_name(((CreateStmt *) statement)->relation);
+		case T_CreateTableAsStmt:
+			return is_lasting_name(((CreateTableAsStmt *) statement)->into->rel);
+		case T_AlterTableStmt:
+			return is_lasting_name(((AlterTableStmt *) statement)->relation);
+		case T_AlterObjectSchemaStmt:
+			return ((AlterObjectSchemaStmt *) statement)->objectType == OBJECT_TABLE;
+		case T_RenameStmt:
+			return ((RenameStmt *) statement)->relationType == OBJECT_TABLE ||
+				((RenameStmt *) statement)->renameType == OBJECT_TABLE ||
+				((RenameStmt *) statement)->renameType == OBJECT_SCHEMA;
+		default:
+			return false;
+	}
+}
+
+static void
+after_ddl(Node *statement)
+{
+	note_affected(statement);
+	if (dbopt_auto_index && brings_tables(statement))
+		dbopt_news_note_tables();
 }
 
 /* ---- commands that need a database without connections ------------------- */

@@ -24,6 +24,8 @@
 #include "engine/index_state.h"
 #include "engine/index_target.h"
 #include "miscadmin.h"
+#include "state/guc.h"
+#include "state/news.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -121,6 +123,8 @@ check_index(HeapTuple tuple, TupleDesc desc)
 		return;
 	check_table(row);
 	warn(row);
+	if (dbopt_auto_index)
+		dbopt_news_note_tables();
 }
 
 static const DbOptShippedTable indexes = {

@@ -25,6 +25,7 @@
 #include "engine/index_leftover.h"
 #include "engine/index_replace.h"
 #include "engine/index_state.h"
+#include "engine/index_survey.h"
 #include "engine/index_target.h"
 #include "engine/index_timed.h"
 #include "miscadmin.h"
@@ -374,6 +375,11 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 
 	dbopt_index_note_lock_timeout();
 	set_settings();
+	if (name[0] == '\0')
+	{
+		dbopt_index_survey(context);
+		return;
+	}
 	begin(&job);
 	begun = begin_attempt(&job);
 	commit(&job);

@@ -5,7 +5,8 @@
  * Run by the scheduler alone.  The queue is in dbopt_index_state; the first
  * entry is kept here, and read again when a build has ended and when the
  * configuration has changed.  An entry that says "building" while nobody
- * builds was left by a session that has gone, and is due again.
+ * builds was left by a session that has gone, and is due again.  With
+ * dbopt.auto_index a session is sent first to queue what is missing.
  */
 #include "postgres.h"
 
@@ -20,10 +21,12 @@
 #include "engine/index_schedule.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
+#include "state/guc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 /* Sessions of an earlier scheduler are known by their handler. */
 #define NO_HANDLER 0
@@ -34,6 +37,8 @@ static bool running = false;
 static DbOptJob first;			/* of the queue; kind NONE: it is empty */
 static Oid	first_role;
 static TimestampTz first_at;
+static TimestampTz survey_at = DBOPT_NEVER; /* when to look for what is
+											 * missing */
 
 bool
 dbopt_index_schedule_due(TimestampTz now)
@@ -161,23 +166,71 @@ dbopt_index_schedule_load(TimestampTz now)
 	first_at = best->next_attempt_at;
 }
 
+/* ---- the survey ---------------------------------------------------------- */
+
+/* One that failed is repeated after this time. */
+#define SURVEY_AGAIN_MS	60000
+
+static const DbOptJob survey = {.kind = DBOPT_JOB_INDEX};
+
+static bool
+is_survey(const DbOptJob *job)
+{
+	return NameStr(job->index)[0] == '\0';
+}
+
+void
+dbopt_index_schedule_survey(TimestampTz now)
+{
+	survey_at = now;
+}
+
+/* The setting is on as we start, or was switched on. */
+static void
+heed_setting(TimestampTz now)
+{
+	static bool was_on = false;
+
+	if (dbopt_auto_index && !was_on)
+		survey_at = now;
+	was_on = dbopt_auto_index;
+}
+
 /* ---- the job ------------------------------------------------------------- */
+
+static bool
+is_free(void)
+{
+	return !running && dbopt_crew_strangers(NO_HANDLER) == 0;
+}
 
 static bool
 is_due(TimestampTz now)
 {
-	return first.kind == DBOPT_JOB_INDEX && !running && first_at <= now &&
-		dbopt_crew_strangers(NO_HANDLER) == 0;
+	return is_free() && (survey_at <= now ||
+						 (first.kind == DBOPT_JOB_INDEX && first_at <= now));
+}
+
+static void
+add_next(DbOptCandidates *candidates)
+{
+	candidates->next = Min(candidates->next, survey_at);
+	if (first.kind == DBOPT_JOB_INDEX)
+		candidates->next = Min(candidates->next, first_at);
 }
 
 void
 dbopt_index_schedule_collect(DbOptCandidates *candidates, TimestampTz now)
 {
-	if (is_due(now))
+	heed_setting(now);
+	if (is_due(now) && survey_at <= now)
+		dbopt_candidates_add(candidates, &survey, BOOTSTRAP_SUPERUSERID,
+							 PG_INT32_MAX, survey_at);
+	else if (is_due(now))
 		dbopt_candidates_add(candidates, &first, first_role, PG_INT32_MAX,
 							 first_at);
-	else if (first.kind == DBOPT_JOB_INDEX && !running && first_at > now)
-		candidates->next = Min(candidates->next, first_at);
+	else if (is_free())
+		add_next(candidates);
 }
 
 bool
@@ -193,14 +246,20 @@ dbopt_index_schedule_running(void)
 }
 
 void
-dbopt_index_schedule_assigned(void)
+dbopt_index_schedule_assigned(const DbOptJob *job)
 {
 	running = true;
+	if (is_survey(job))
+		survey_at = DBOPT_NEVER;
 }
 
 void
-dbopt_index_schedule_ended(void)
+dbopt_index_schedule_ended(const DbOptJob *job, const DbOptJobResult *result,
+						   TimestampTz now)
 {
 	running = false;
 	stale = true;
+	if (is_survey(job) && result->outcome != DBOPT_JOB_DONE)
+		survey_at = Min(survey_at,
+						TimestampTzPlusMilliseconds(now, SURVEY_AGAIN_MS));
 }

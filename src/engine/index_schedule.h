@@ -21,8 +21,13 @@ extern void dbopt_index_schedule_collect(DbOptCandidates *candidates,
 extern bool dbopt_index_schedule_needs_session(TimestampTz now);
 extern bool dbopt_index_schedule_running(void);
 
+/* Tables may lack declared indexes, which are to be had at once. */
+extern void dbopt_index_schedule_survey(TimestampTz now);
+
 /* A session got the job; it has finished it, or has gone. */
-extern void dbopt_index_schedule_assigned(void);
-extern void dbopt_index_schedule_ended(void);
+extern void dbopt_index_schedule_assigned(const DbOptJob *job);
+extern void dbopt_index_schedule_ended(const DbOptJob *job,
+									   const DbOptJobResult *result,
+									   TimestampTz now);
 
 #endif							/* DBOPT_INDEX_SCHEDULE_H */

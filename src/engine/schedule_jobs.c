@@ -97,7 +97,7 @@ dbopt_schedule_assigned(const DbOptJob *job)
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
 
 	if (job->kind == DBOPT_JOB_INDEX)
-		dbopt_index_schedule_assigned();
+		dbopt_index_schedule_assigned(job);
 	if (job->kind == DBOPT_JOB_LOG_INDEX)
 		dbopt_builds_assigned();
 	if (lane != NULL)
@@ -179,7 +179,7 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
 
 	if (job->kind == DBOPT_JOB_INDEX)
-		dbopt_index_schedule_ended();
+		dbopt_index_schedule_ended(job, result, now);
 	if (job->kind == DBOPT_JOB_LOG_INDEX)
 		dbopt_builds_finished(job, result, now);
 	if (lane != NULL)

@@ -270,6 +270,8 @@ take_news(TimestampTz *now)
 	what.chunks = dbopt_schedule_checks_due(*now);
 	if (what.lanes)
 		dbopt_probation_doubt();
+	if (news.tables)
+		dbopt_index_schedule_survey(*now);
 	what.indexes = news.config || dbopt_index_schedule_due(*now);
 	if (what.lanes || what.discover || what.chunks || what.objects ||
 		what.indexes)

@@ -290,7 +290,9 @@ report_job(const DbOptJob *job)
 	};
 	char		activity[32 + NAMEDATALEN];
 
-	if (job->kind == DBOPT_JOB_INDEX)
+	if (job->kind == DBOPT_JOB_INDEX && NameStr(job->index)[0] == '\0')
+		strlcpy(activity, "looking for missing indexes", sizeof(activity));
+	else if (job->kind == DBOPT_JOB_INDEX)
 		snprintf(activity, sizeof(activity), "%s %s", activities[job->kind],
 				 NameStr(job->index));
 	else if (job->kind == DBOPT_JOB_LOG_INDEX)

@@ -37,6 +37,7 @@ typedef struct Notes
 	bool		many;
 	bool		config;
 	bool		objects;		/* a table, function or schema changed */
+	bool		tables;			/* for dbopt.auto_index */
 	bool		roles;			/* a role changed: for all databases */
 	bool		settings;		/* of roles or databases: for all databases */
 	int			ntypes;
@@ -62,6 +63,7 @@ forget_notes(void)
 	notes.many = false;
 	notes.config = false;
 	notes.objects = false;
+	notes.tables = false;
 	notes.roles = false;
 	notes.settings = false;
 	notes.ntypes = 0;
@@ -86,7 +88,8 @@ add_type(DbOptNews *news, uint64 type)
 static bool
 has_local_news(void)
 {
-	return notes.ntypes > 0 || notes.many || notes.config || notes.objects;
+	return notes.ntypes > 0 || notes.many || notes.config || notes.objects ||
+		notes.tables;
 }
 
 /* Adds the noted types but those that nobody wants; false: there is none. */
@@ -119,10 +122,11 @@ add_news(DbOptDatabase *database)
 	if (database->dboid == MyDatabaseId)
 	{
 		any |= add_types(database);
-		any |= notes.many || notes.config || notes.objects;
+		any |= notes.many || notes.config || notes.objects || notes.tables;
 		database->news.many |= notes.many;
 		database->news.config |= notes.config;
 		database->news.objects |= notes.objects;
+		database->news.tables |= notes.tables;
 	}
 	database->news.objects |= notes.roles;
 	database->news.settings |= notes.settings;
@@ -193,6 +197,7 @@ store_notes(void)
 	prepared.many = notes.many;
 	prepared.config = notes.config;
 	prepared.objects = notes.objects;
+	prepared.tables = notes.tables;
 	prepared.roles = notes.roles;
 	prepared.settings = notes.settings;
 	prepared.launcher = notes.ndatabases > 0;
@@ -328,6 +333,17 @@ dbopt_news_note_objects(void)
 }
 
 /*
+ * This transaction brings or changes tables, or declarations, whose indexes
+ * are to be built by themselves.
+ */
+void
+dbopt_news_note_tables(void)
+{
+	if (begin_note())
+		notes.tables = true;
+}
+
+/*
  * This transaction changes or drops roles, which all databases share.
  */
 void
@@ -402,6 +418,7 @@ dbopt_news_publish_prepared(const char *gid)
 		notes.many = prepared.many;
 		notes.config = prepared.config;
 		notes.objects = prepared.objects;
+		notes.tables = prepared.tables;
 		notes.roles = prepared.roles;
 		notes.settings = prepared.settings;
 		if (prepared.launcher)

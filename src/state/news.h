@@ -19,6 +19,7 @@ extern void dbopt_news_note_config(void);
 extern void dbopt_news_note_launcher(void);
 extern void dbopt_news_note_database(Oid dboid);
 extern void dbopt_news_note_objects(void);
+extern void dbopt_news_note_tables(void);
 extern void dbopt_news_note_roles(void);
 extern void dbopt_news_note_settings(void);
 extern void dbopt_news_note_prepare(const char *gid);

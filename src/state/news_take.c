@@ -26,16 +26,18 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 	news->config = source->config;
 	news->objects = source->objects;
 	news->settings = source->settings;
+	news->tables = source->tables;
 	memcpy(news->types, source->types, source->count * sizeof(uint64));
 	source->count = 0;
 	source->many = false;
 	source->config = false;
 	source->objects = false;
 	source->settings = false;
+	source->tables = false;
 	SpinLockRelease(&database->news_mutex);
 
 	if (news->count == 0 && !news->many && !news->config && !news->objects &&
-		!news->settings)
+		!news->settings && !news->tables)
 		return false;
 	pg_atomic_fetch_add_u64(&database->news_taken, 1);
 	return true;

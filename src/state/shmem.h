@@ -53,6 +53,8 @@ typedef struct DbOptNews
 								 * changed */
 	bool		objects;		/* tables, functions, schemas or roles changed */
 	bool		settings;		/* of a role, or of the database */
+	bool		tables;			/* that may lack declared indexes: they are to
+								 * be had at once */
 } DbOptNews;
 
 typedef enum DbOptSchedulerState
@@ -161,7 +163,8 @@ typedef enum DbOptJobKind
 	DBOPT_JOB_SUSPECTS,			/* run what may have crashed the server,
 								 * alone: a chunk, or with cursor_id 0 a
 								 * handler's due retries */
-	DBOPT_JOB_INDEX,			/* build an index; handler_id is 0 */
+	DBOPT_JOB_INDEX,			/* build an index, or without a name find
+								 * those that are missing; handler_id is 0 */
 	DBOPT_JOB_LOG_INDEX,		/* build the log index of a source */
 	DBOPT_JOB_SQL				/* run a caller's SQL; handler_id is -1 */
 } DbOptJobKind;
@@ -385,6 +388,7 @@ typedef struct DbOptPrepared
 	bool		many;
 	bool		config;
 	bool		objects;
+	bool		tables;
 	bool		roles;			/* these two concern every database */
 	bool		settings;
 	bool		launcher;		/* it may bring or take the extension */
