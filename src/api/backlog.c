@@ -15,6 +15,7 @@
 #include "engine/cursor.h"
 #include "engine/owner_spi.h"
 #include "funcapi.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -56,6 +57,13 @@ backlog_entry(List **backlogs, const DbOptHandler *handler,
 	return entry;
 }
 
+/* Who watches does not wait for what somebody does to an events table. */
+static bool
+may_read(const DbOptSource *source)
+{
+	return ConditionalLockRelationOid(source->relid, AccessShareLock);
+}
+
 static void
 add_waiting(List **backlogs, const DbOptConfig *config)
 {
@@ -70,8 +78,8 @@ add_waiting(List **backlogs, const DbOptConfig *config)
 		if (handler == NULL)
 			continue;
 		entry = backlog_entry(backlogs, handler, cursor->event_type);
-		entry->readable = dbopt_waiting_count(handler->source, cursor,
-											  &entry->waiting);
+		entry->readable = may_read(handler->source) &&
+			dbopt_waiting_count(handler->source, cursor, &entry->waiting);
 	}
 }
 

@@ -200,6 +200,16 @@ has(row_of($page, 'good'), qr/M\d+ \d+v-\d+h4v\d+z/, '... drawn');
 has($page, qr/<td class="n" data-label="Failed"><b class="bad">20</, 'another one: failed');
 has($page, qr/<section id="dead-letters">.*The last 20 of|card 4711/s, 'dead letters');
 
+# A table that somebody has locked does not hold it up.
+$page = $node->safe_psql('postgres', q{
+	BEGIN;
+	LOCK TABLE events;
+	SELECT report ->> 'dbopt_report' FROM dbopt_with_connection('SELECT dbopt_report()') AS report;
+	COMMIT;
+});
+is(cell($page, 'good', 'Waiting'), 'unknown', 'what waits in a locked table is unknown');
+is(column_sum($page, 1), 1180, '... and the rest is there');
+
 # ---- breakers ----
 
 $node->safe_psql('postgres', q{
@@ -213,6 +223,23 @@ is(() = $breakers =~ m{<td><bdi>good</bdi></td>}g, 2, 'opened and closed again')
 has($breakers, qr{<div class="lane">.*<rect class="bad" x="\d+"}s, 'drawn');
 has($breakers, qr/the other 2 breakers/, 'those that were closed are counted');
 $node->safe_psql('postgres', "SELECT dbopt_reset_circuit_breaker()");
+
+$node->safe_psql('postgres', q{
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, failure_threshold, reset_timeout)
+	VALUES ('stubborn', 1000, '1 ms', '10 ms', 1, '10 ms');
+	CREATE FUNCTION refuse(event events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		RAISE EXCEPTION 'refused' USING ERRCODE = 'connection_exception';
+	END $$;
+	SELECT dbopt_register_handler('down', 'DOWN', 'refuse(events)', run_as => 'worker', policy => 'stubborn');
+	INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('DOWN', 'a', gen_random_uuid(), '{}');
+});
+ok( $node->poll_query_until('postgres',
+		q{SELECT dbopt_report() ~ '<bdi>down</bdi></td><td><span class="badge bad">[^\n]* [2-9][0-9]* trials failed since'}),
+	'an outage tells how many trials have failed');
+($breakers) = report() =~ m{<section id="breakers">(.*?)</section>}s;
+cmp_ok(scalar(() = $breakers =~ m{<td><bdi>down</bdi></td>}g), '<=', 2, '... and is one change of state, or two');
+$node->safe_psql('postgres', "SELECT dbopt_unregister_handler('down', discard => true)");
 
 # ---- whose errors ----
 
