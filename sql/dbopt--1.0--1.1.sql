@@ -59,3 +59,43 @@ COMMENT ON FUNCTION @extschema@.dbopt_report() IS
 	'one self-contained HTML page about this database, in ASCII: health, the last hour minute by minute, handlers, circuit breakers, pool, declared indexes, dead letters; times in the session''s time zone. Texts of errors only for members of the handler''s role and of pg_read_all_stats. The hour begins anew when the server starts. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_report() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_report() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_connection_stats(
+		OUT num_used integer, OUT num_free integer,
+		OUT num_pending_acquires integer, OUT num_pending_creates integer,
+		OUT utilization float8, OUT pool_health text,
+		OUT circuit_breaker_state text,
+		OUT acquire_wait_mean_ms float8, OUT acquire_wait_p99_ms float8)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'dbopt_connection_stats'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_connection_stats() IS
+	'this database''s pool at this moment, under the names that applications know: sessions used and free; jobs and callers that wait for one; sessions that are starting; utilization in per cent of the maximum; health of the pool, as in dbopt_pool_stats(); state of the circuit breaker named database; how long callers have waited for a session since the server started, mean and 99th percentile in milliseconds, NULL when none has been served. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_connection_stats() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_connection_stats() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_test_connection() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'dbopt_test_connection'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_test_connection() IS
+	'whether a pool session of the caller''s role answers, within dbopt.pool_acquire_timeout; when it does not, a NOTICE tells why. Never NULL. Errors: 55000 not preloaded, 57014 cancelled';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_test_connection() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_test_connection() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_metrics(
+		OUT name text, OUT kind text, OUT labels jsonb, OUT value float8)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'dbopt_metrics'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 500;
+COMMENT ON FUNCTION @extschema@.dbopt_metrics() IS
+	'what is measured in this database, read from shared memory: counters (since dbopt_reset_stats(), those of pool and breakers since the server started), gauges and histograms. A histogram is several rows, whose names end in .bucket (cumulative, the label le is the upper bound), .sum and .count; its unit is seconds. labels: environment, datname, and handler, event or le. No column is ever NULL. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_metrics() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_metrics() TO pg_monitor;
+
+CREATE FUNCTION @extschema@.dbopt_prometheus() RETURNS text
+	AS 'MODULE_PATHNAME', 'dbopt_prometheus'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_prometheus() IS
+	'dbopt_metrics() in the text format of Prometheus: dots in names are underscores, counters end in _total. The format is UTF-8: set client_encoding so. Never NULL. Errors: 55000 not preloaded';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_prometheus() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_prometheus() TO pg_monitor;

@@ -20,6 +20,7 @@
 PG_FUNCTION_INFO_V1(dbopt_pool_stats);
 PG_FUNCTION_INFO_V1(dbopt_pool_sessions);
 PG_FUNCTION_INFO_V1(dbopt_pool_events);
+PG_FUNCTION_INFO_V1(dbopt_connection_stats);
 
 /*
  * dbopt_pool_stats() RETURNS record
@@ -186,4 +187,71 @@ dbopt_pool_events(PG_FUNCTION_ARGS)
 							 nulls);
 	}
 	return (Datum) 0;
+}
+
+/* ---- as applications know them ------------------------------------------- */
+
+/* How long callers waited; and sessions that are starting. */
+static int
+copy_waits(DbOptHistogram *waits, double *total)
+{
+	DbOptDatabase *database;
+	int			starting = 0;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid == MyDatabaseId &&
+			session->state == DBOPT_SESSION_STARTING)
+			starting++;
+	}
+	database = dbopt_database_find(MyDatabaseId);
+	if (database != NULL)
+	{
+		*waits = database->acquire_times;
+		*total = (double) database->acquire_total;
+	}
+	LWLockRelease(dbopt_shared->lock);
+	return starting;
+}
+
+/*
+ * dbopt_connection_stats() RETURNS record
+ */
+Datum
+dbopt_connection_stats(PG_FUNCTION_ARGS)
+{
+	DbOptHistogram waits = {{0}};
+	DbOptHandlerState breaker = {0};
+	DbOptPoolLoad load;
+	double		count = 0;
+	double		total = 0;
+	int			starting;
+	Datum		values[9];
+	bool		nulls[9] = {false};
+	TupleDesc	desc;
+
+	dbopt_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	dbopt_pool_load(MyDatabaseId, &load);
+	starting = copy_waits(&waits, &total);
+	(void) dbopt_handler_copy(MyDatabaseId, 0, &breaker);
+	for (int i = 0; i < DBOPT_HISTOGRAM_BUCKETS; i++)
+		count += (double) waits.buckets[i];
+
+	values[0] = Int32GetDatum(load.used);
+	values[1] = Int32GetDatum(load.free);
+	values[2] = Int32GetDatum(load.waiting);
+	values[3] = Int32GetDatum(starting);
+	values[4] = Float8GetDatum(load.utilization);
+	values[5] = CStringGetTextDatum(dbopt_health_name(load.health));
+	values[6] = CStringGetTextDatum(dbopt_breaker_state_name(breaker.breaker.state));
+	nulls[7] = nulls[8] = count == 0;
+	values[7] = Float8GetDatum(total / Max(count, 1) / 1000);
+	values[8] = Float8GetDatum(dbopt_histogram_quantile(&waits, 0.99) / 1000);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
 }

@@ -14,6 +14,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "engine/exec.h"
 #include "engine/pooled.h"
 #include "engine/sql_statement.h"
 #include "fmgr.h"
@@ -26,6 +27,7 @@
 
 PG_FUNCTION_INFO_V1(dbopt_with_connection);
 PG_FUNCTION_INFO_V1(dbopt_with_transaction);
+PG_FUNCTION_INFO_V1(dbopt_test_connection);
 
 /* ---- who may ------------------------------------------------------------- */
 
@@ -170,4 +172,46 @@ dbopt_with_transaction(PG_FUNCTION_ARGS)
 	request.isolation = dbopt_isolation_argument(fcinfo, 1);
 	check_caller(&request);
 	return call_session(fcinfo, &request);
+}
+
+/* Has a session of the caller's role answer; "arg" is where the rows go. */
+static void
+ask_session(void *arg)
+{
+	DbOptPooledRequest request = {.policy = "database",.isolation = -1};
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	char	   *statement = pstrdup("SELECT 1");
+
+	TupleDescInitEntry(desc, 1, "row", JSONBOID, -1, 0);
+	request.nstatements = 1;
+	request.statements = &statement;
+	check_caller(&request);
+	dbopt_pooled_call(&request, (Tuplestorestate *) arg, desc);
+}
+
+/*
+ * dbopt_test_connection() RETURNS boolean
+ *
+ * A cancel is for this call, too, and not an answer.
+ */
+Datum
+dbopt_test_connection(PG_FUNCTION_ARGS)
+{
+	Tuplestorestate *store;
+	DbOptFailure failure;
+
+	dbopt_require_preload();
+	store = tuplestore_begin_heap(false, false, work_mem);
+	if (dbopt_exec_try(ask_session, store, 0, &failure))
+	{
+		tuplestore_end(store);
+		PG_RETURN_BOOL(true);
+	}
+	if (strcmp(failure.sqlstate, "57014") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg_internal("%s", failure.message)));
+	ereport(NOTICE,
+			(errmsg("no pool session has answered: %s", failure.message)));
+	PG_RETURN_BOOL(false);
 }

@@ -14,7 +14,7 @@ set -uo pipefail
 
 rounds=${ROUNDS:-5}
 failures=0
-all_parts=(throughput marked failing latency types inserts pinned behind idle memory)
+all_parts=(throughput marked failing latency types inserts pinned behind idle memory scrape)
 read -r -a parts <<<"${*:-${BENCH:-${all_parts[*]}}}"
 
 # ---- tools ---------------------------------------------------------------
@@ -400,6 +400,40 @@ round_memory() {
 	own=$(memory "$(server_pids 'logical replication launcher')")
 	record memory_scheduler "$own" "$(memory "$(server_pids 'dbopt scheduler' | head -n 1)")"
 	record memory_launcher "$own" "$(memory "$(server_pids 'dbopt launcher')")"
+}
+
+# ---- watching ------------------------------------------------------------
+
+lines_scrape() {
+	cat <<-'END'
+		scrape_text|100 handlers: dbopt_prometheus(), to all of pg_stat_all_tables|ms|value <= 5
+		scrape_rows|dbopt_metrics()|ms|
+		scrape_health|dbopt_health(), with 100 cursors|ms|
+	END
+}
+
+# 100 handlers, each with a cursor and something delivered.
+setup_scrape() {
+	sql 'TRUNCATE bench.short' "SELECT dbopt_register_handler('scrape ' || n, 'THING.CHANGED.' || n, 'bench.noop(bench.short)',
+			'bench.short', start_from => 'now', run_as => 'bench') FROM generate_series(0, 99) n" \
+		"SELECT bench.fill('bench.short', 1000, 100)" "SELECT dbopt_drain('1 min')" | grep -qx t
+}
+
+# call_time QUERY: milliseconds of one call.
+call_time() {
+	sql "CALL bench.time_calls('$1', 50)"
+}
+
+round_scrape() {
+	local reference text rows health
+
+	reference=$(call_time 'SELECT count(s) FROM pg_stat_all_tables s') &&
+		text=$(call_time 'SELECT length(dbopt_prometheus())') &&
+		rows=$(call_time 'SELECT count(m) FROM dbopt_metrics() m') &&
+		health=$(call_time 'SELECT count(h) FROM dbopt_health() h') || return
+	record scrape_text "$reference" "$text"
+	record scrape_rows "$reference" "$rows"
+	record scrape_health "$reference" "$health"
 }
 
 # ---- main ----------------------------------------------------------------

@@ -73,6 +73,17 @@ BEGIN
 	per_second := units / bench.seconds_since(started);
 END $$;
 
+-- Runs a query so often; gives milliseconds a time.
+CREATE PROCEDURE bench.time_calls(query text, calls int, INOUT ms float8 DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz := clock_timestamp();
+BEGIN
+	FOR i IN 1 .. calls LOOP
+		EXECUTE query;
+	END LOOP;
+	ms := bench.seconds_since(started) * 1000 / calls;
+END $$;
+
 -- Registers a handler that waits, and lets its sessions start.
 CREATE PROCEDURE bench.register(handler text, function regprocedure, events regclass, concurrency int,
 	chunk int DEFAULT NULL, role text DEFAULT 'bench', policy text DEFAULT 'event')

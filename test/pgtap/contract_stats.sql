@@ -31,6 +31,14 @@ INSERT INTO contract VALUES
 	 ' OUT oldest_waiting timestamp with time zone, OUT lag interval', 'SETOF record', 'monitor'),
 	('dbopt_report()', '', 'text', 'monitor'),
 	('dbopt_reset_stats()', '', 'void', 'nobody'),
+	('dbopt_connection_stats()',
+	 'OUT num_used integer, OUT num_free integer, OUT num_pending_acquires integer, OUT num_pending_creates integer,'
+	 ' OUT utilization double precision, OUT pool_health text, OUT circuit_breaker_state text,'
+	 ' OUT acquire_wait_mean_ms double precision, OUT acquire_wait_p99_ms double precision', 'record', 'monitor'),
+	('dbopt_test_connection()', '', 'boolean', 'monitor'),
+	('dbopt_metrics()', 'OUT name text, OUT kind text, OUT labels jsonb, OUT value double precision', 'SETOF record',
+	 'monitor'),
+	('dbopt_prometheus()', '', 'text', 'monitor'),
 	('dbopt_health()', 'OUT check_name text, OUT status text, OUT detail text', 'SETOF record', 'monitor'),
 	('dbopt_replay_dead_letters(text, text)', 'handler text DEFAULT NULL::text, event_id text DEFAULT NULL::text',
 	 'bigint', 'nobody'),
