@@ -53,6 +53,13 @@
 
 /* From 16 on ownership checks go by object class. */
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_class_d.h"
+#include "catalog/pg_database_d.h"
+#include "catalog/pg_extension_d.h"
+#include "catalog/pg_namespace_d.h"
+#include "catalog/pg_proc_d.h"
+#include "catalog/pg_tablespace_d.h"
+
 #define dbopt_database_aclcheck(dboid, roleid, mode) \
 	object_aclcheck(DatabaseRelationId, (dboid), (roleid), (mode))
 #define dbopt_namespace_aclcheck(nspoid, roleid, mode) \
@@ -94,6 +101,33 @@
 	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE)
 #else
 #define DBOPT_DISABLE_TRANSACTION_TIMEOUT()	((void) 0)
+#endif
+
+/* From 18 on this comes with PostgreSQL. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn	__attribute__((noreturn))
+#endif
+
+/* From 18 on index scans can be counted, and deferrable keys asked for. */
+#if PG_VERSION_NUM >= 180000
+#define dbopt_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#define dbopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define dbopt_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#define dbopt_primary_key_index(rel)	RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* From 18 on every portal may be run again. */
+#if PG_VERSION_NUM >= 180000
+#define dbopt_portal_run(portal, top_level, receiver, completion) \
+	PortalRun((portal), FETCH_ALL, (top_level), (receiver), (receiver), \
+			  (completion))
+#else
+#define dbopt_portal_run(portal, top_level, receiver, completion) \
+	PortalRun((portal), FETCH_ALL, (top_level), true, (receiver), (receiver), \
+			  (completion))
 #endif
 
 /* From 17 on an extension's waits have names. */

@@ -24,6 +24,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "compat.h"
+#include "engine/config.h"
 #include "engine/worker.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -77,6 +78,8 @@ note_object(ObjectAccessType access, Oid classId, Oid objectId)
 		case ExtensionRelationId:
 			dbopt_news_note_launcher();
 			dbopt_news_note_config();
+			if (access == OAT_POST_ALTER)
+				dbopt_config_changed(); /* its version, perhaps */
 			break;
 		case DatabaseRelationId:
 			dbopt_news_note_database(objectId);

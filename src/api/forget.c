@@ -147,7 +147,7 @@ dbopt_truncated(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("dbopt_truncated() was not called by a trigger on TRUNCATE")));
-	source = dbopt_config_source_of(dbopt_config_get(),
+	source = dbopt_config_source_of(dbopt_config_look(),
 									RelationGetRelid(data->tg_relation));
 	if (source != NULL)
 	{

@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "engine/catalog.h"
 #include "engine/exec.h"
+#include "engine/extension.h"
 #include "engine/index_reckon.h"
 #include "engine/index_size.h"
 #include "engine/index_target.h"

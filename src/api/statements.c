@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "engine/catalog.h"
+#include "engine/extension.h"
 #include "engine/statement_columns.h"
 #include "executor/spi.h"
 #include "fmgr.h"

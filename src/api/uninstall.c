@@ -108,7 +108,7 @@ lock_events_tables(void)
 	List	   *tables = NIL;
 	ListCell   *cell;
 
-	foreach(cell, dbopt_config_get()->sources)
+	foreach(cell, dbopt_config_look()->sources)
 		tables = lappend_oid(tables, ((DbOptSource *) lfirst(cell))->relid);
 	list_sort(tables, list_oid_cmp);
 	foreach(cell, tables)

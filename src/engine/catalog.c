@@ -8,21 +8,18 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "engine/catalog.h"
+#include "engine/extension.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -45,6 +42,23 @@ static const char *const table_names[DBOPT_TABLES] = {
 	[DBOPT_INDEX_STATE] = "dbopt_index_state",
 	[DBOPT_ATTEMPT] = "dbopt_attempt",
 	[DBOPT_BUILD_RATE] = "dbopt_build_rate",
+};
+
+/*
+ * The most columns that we know of; 0: those who read it take any number.  A
+ * newer version of the extension may have added some, which no array of ours
+ * has room for.
+ */
+static const int table_widths[DBOPT_TABLES] = {
+	[DBOPT_CURSOR] = Natts_cursor,
+	[DBOPT_CURSOR_VERSION] = Natts_version,
+	[DBOPT_CHUNK] = Natts_chunk,
+	[DBOPT_RETRY_QUEUE] = Natts_retry,
+	[DBOPT_DEAD_LETTER] = Natts_dead,
+	[DBOPT_ORDERED] = Natts_ordered,
+	[DBOPT_INDEX_STATE] = Natts_state,
+	[DBOPT_ATTEMPT] = Natts_attempt,
+	[DBOPT_BUILD_RATE] = Natts_rate,
 };
 
 /* What this backend knows; all zero: nothing. */
@@ -71,28 +85,6 @@ forget_on_change(Datum arg, Oid relid)
 		ours = known.tables[i] == relid;
 	if (ours)
 		memset(&known, 0, sizeof(known));
-}
-
-Oid
-dbopt_extension_schema(const char *name)
-{
-	Oid			extension = get_extension_oid(name, true);
-	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
-							  &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return schema;
 }
 
 /* The schema is remembered with a table, whose end makes us forget both. */
@@ -236,17 +228,32 @@ dbopt_table_is(Oid relid, DbOptTable table)
 	return !OidIsValid(relid) || known.tables[table] == relid;
 }
 
+static void
+refuse_width(Relation rel)
+{
+	dbopt_require_known_version();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" has columns that dbopt has not made",
+					RelationGetRelationName(rel))));
+}
+
 Relation
 dbopt_table_open(DbOptTable table, int lockmode)
 {
 	Oid			relid = dbopt_table_oid(table);
+	Relation	rel;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"dbopt\" is not installed in this database"),
 				 errhint("Run CREATE EXTENSION dbopt CASCADE.")));
-	return table_open(relid, lockmode);
+	rel = table_open(relid, lockmode);
+	if (table_widths[table] > 0 &&
+		RelationGetNumberOfAttributes(rel) > table_widths[table])
+		refuse_width(rel);
+	return rel;
 }
 
 Snapshot

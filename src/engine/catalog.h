@@ -235,9 +235,6 @@ enum
 	Natts_rate = 4
 };
 
-/* The schema of any extension; InvalidOid when this database has not got it. */
-extern Oid	dbopt_extension_schema(const char *name);
-
 enum
 {
 	Anum_attempt_token = 1,

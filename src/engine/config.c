@@ -14,6 +14,7 @@
 #include "access/xlog.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/extension.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -278,6 +279,9 @@ config_read(void)
 	config->foreign_identity = true;
 	config->paused = true;
 
+	config->newer_version = dbopt_newer_version();
+	if (config->newer_version != NULL)
+		return config;
 	snapshot = dbopt_snapshot_new();
 	read_table(config, snapshot, DBOPT_DATABASE, read_database);
 	read_table(config, snapshot, DBOPT_SOURCE, read_source);
@@ -358,7 +362,7 @@ dbopt_position_offset(void)
 }
 
 const DbOptConfig *
-dbopt_config_get(void)
+dbopt_config_look(void)
 {
 	MemoryContext context,
 				previous;
@@ -383,6 +387,16 @@ dbopt_config_get(void)
 	/* Nothing would tell of the extension's creation. */
 	valid = current->installed && generation == before;
 	return current;
+}
+
+const DbOptConfig *
+dbopt_config_get(void)
+{
+	const DbOptConfig *config = dbopt_config_look();
+
+	if (config->newer_version != NULL)
+		dbopt_require_known_version();
+	return config;
 }
 
 uint64

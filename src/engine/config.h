@@ -72,6 +72,8 @@ typedef struct DbOptHandler
 typedef struct DbOptConfig
 {
 	bool		installed;		/* the extension is in this database */
+	char	   *newer_version;	/* of the extension, which the library does
+								 * not know: nothing else is read; or NULL */
 	bool		paused;			/* dbopt_pause(), or a restored or copied
 								 * database */
 	bool		foreign_identity;	/* restored or copied, not yet resumed */
@@ -87,6 +89,13 @@ typedef struct DbOptConfig
  * while handlers run, since they may call functions that read it anew.
  */
 extern const DbOptConfig *dbopt_config_get(void);
+
+/*
+ * The same where the extension is of a newer version than the library, for
+ * those who have to go on then: without sources and handlers, and paused.
+ * dbopt_config_get() raises 55000.
+ */
+extern const DbOptConfig *dbopt_config_look(void);
 extern void dbopt_config_hold(void);
 extern void dbopt_config_release(void);
 

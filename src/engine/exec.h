@@ -6,6 +6,7 @@
 #ifndef DBOPT_EXEC_H
 #define DBOPT_EXEC_H
 
+#include "compat.h"
 #include "utils/elog.h"
 
 #define DBOPT_SQLSTATE_LENGTH	6	/* with the terminating zero */
@@ -62,8 +63,7 @@ extern void dbopt_exec_roll_back(MemoryContext context,
 extern void dbopt_exec_fire_deferred(void);
 
 /* Raises a failure of a commit that has nobody else to answer for it. */
-extern void dbopt_exec_raise_commit(const DbOptFailure *failure)
-			pg_attribute_noreturn();
+pg_noreturn extern void dbopt_exec_raise_commit(const DbOptFailure *failure);
 
 /*
  * Calls a function in a subtransaction, which is rolled back when the function

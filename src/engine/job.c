@@ -67,7 +67,7 @@ dbopt_job_round_begin(DbOptJobRun *run)
 	delivery->context = run->round_context;
 	dbopt_exec_begin();
 	dbopt_session_reset_settings();
-	delivery->config = dbopt_config_get();
+	delivery->config = dbopt_config_look();
 	delivery->handler = handler_to_run(run, delivery->config);
 	delivery->slot = dbopt_handler_find(MyDatabaseId, run->job->handler_id);
 	return delivery->handler != NULL;

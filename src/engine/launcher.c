@@ -153,12 +153,15 @@ handle_end(Entry *entry, const DbOptDatabase *database, TimestampTz now)
 }
 
 /*
- * The scheduler did not find the extension.  It may have come since.
+ * The scheduler did not find the extension, or not in a version that we know.
+ * It may have changed since.  In a refused one writers find a slot to write to.
  */
 static void
-handle_absence(Entry *entry, TimestampTz now)
+handle_absence(Entry *entry, DbOptSchedulerState state, TimestampTz now)
 {
-	release_slot(entry);
+	forget_handle(entry);
+	if (state == DBOPT_SCHEDULER_ABSENT || !entry->listed)
+		release_slot(entry);
 	entry->failures = 0;
 	if (entry->again)
 		entry->start_at = now;
@@ -218,7 +221,8 @@ watch_entry(Entry *entry, TimestampTz now)
 		case DBOPT_SCHEDULER_RUNNING:
 			break;
 		case DBOPT_SCHEDULER_ABSENT:
-			handle_absence(entry, now);
+		case DBOPT_SCHEDULER_REFUSED:
+			handle_absence(entry, copy.state, now);
 			break;
 		case DBOPT_SCHEDULER_GONE:
 			handle_end(entry, &copy, now);

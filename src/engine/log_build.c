@@ -140,7 +140,7 @@ plan_step(Build *build)
 
 	dbopt_exec_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	config = dbopt_config_get();
+	config = dbopt_config_look();
 	source = dbopt_config_source(config, build->source_id);
 	build->statement = NULL;
 	if (source != NULL && source->building && !config->paused)

@@ -21,6 +21,7 @@
 #include "access/visibilitymap.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "engine/log.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -216,7 +217,7 @@ leaf_begin(DbOptLogScan *scan, LeafScan *leaf, DbOptLogLeaf *of,
 	leaf->slot = table_slot_create(of->rel, NULL);
 	leaf->visibility = InvalidBuffer;
 	leaf->rest_of_position = !scan->from.whole;
-	leaf->scan = index_beginscan(of->rel, of->index, snapshot, SCAN_KEYS, 0);
+	leaf->scan = dbopt_index_beginscan(of->rel, of->index, snapshot, SCAN_KEYS);
 	leaf->scan->xs_want_itup = true;
 	leaf_rescan(scan, leaf);
 }

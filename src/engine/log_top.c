@@ -16,6 +16,7 @@
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "catalog/pg_collation.h"
+#include "compat.h"
 #include "engine/catalog.h"
 #include "engine/log_top.h"
 #include "miscadmin.h"
@@ -80,7 +81,7 @@ highest_of_leaf(const DbOptLogLeaf *leaf, Snapshot snapshot)
 	for (int keys = 0; more; keys = 1)
 	{
 		CHECK_FOR_INTERRUPTS();
-		walk.scan = index_beginscan(leaf->rel, leaf->index, snapshot, keys, 0);
+		walk.scan = dbopt_index_beginscan(leaf->rel, leaf->index, snapshot, keys);
 		walk.scan->xs_want_itup = true;
 		more = walk_back(&walk);
 		index_endscan(walk.scan);

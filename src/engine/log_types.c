@@ -10,6 +10,7 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "catalog/pg_collation.h"
+#include "compat.h"
 #include "engine/log.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -23,8 +24,8 @@
 static char *
 next_event_type(const DbOptLogLeaf *leaf, Snapshot snapshot, const char *after)
 {
-	IndexScanDesc scan = index_beginscan(leaf->rel, leaf->index, snapshot,
-										 after ? 1 : 0, 0);
+	IndexScanDesc scan = dbopt_index_beginscan(leaf->rel, leaf->index,
+											   snapshot, after ? 1 : 0);
 	TupleTableSlot *slot = table_slot_create(leaf->rel, NULL);
 	ScanKeyData key;
 	char	   *type = NULL;

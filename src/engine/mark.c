@@ -21,6 +21,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "engine/exec.h"
 #include "engine/mark.h"
 #include "engine/owner_spi.h"
@@ -190,7 +191,7 @@ dbopt_marks_failure(DbOptMarks *marks, const DbOptFailed *failed)
 static bool
 key_is_unique(const DbOptLog *log)
 {
-	Oid			oid = RelationGetPrimaryKeyIndex(log->root);
+	Oid			oid = dbopt_primary_key_index(log->root);
 	Relation	index;
 	bool		unique;
 

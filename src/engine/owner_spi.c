@@ -12,45 +12,14 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
+#include "engine/extension.h"
 #include "engine/owner_spi.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
-
-/* The role that owns the extension and its tables. */
-Oid
-dbopt_extension_owner(void)
-{
-	Oid			extension = get_extension_oid("dbopt", false);
-	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner;
-
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
-							  &key);
-	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"dbopt\" does not exist")));
-	owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return owner;
-}
 
 /*
  * Pins a setting until dbopt_owner_end(), whoever the caller is: to be used for
@@ -65,7 +34,7 @@ dbopt_owner_pin(const char *name, const char *value)
 
 /*
  * Becomes the extension's owner, with a pinned search path and connected to
- * SPI.
+ * SPI.  The tables must be of a version that we know.
  */
 void
 dbopt_owner_begin(DbOptOwnerScope *scope)

@@ -43,8 +43,6 @@ typedef struct DbOptOwnerArgs
 	char		nulls[DBOPT_OWNER_MAX_ARGS];
 } DbOptOwnerArgs;
 
-extern Oid	dbopt_extension_owner(void);
-
 /*
  * Becomes the owner of a table, with a pinned search path, and goes back: for
  * what runs code of that owner's, in a security-restricted operation.

@@ -11,6 +11,7 @@
 #ifndef DBOPT_POOLED_H
 #define DBOPT_POOLED_H
 
+#include "compat.h"
 #include "port/atomics.h"
 #include "state/shmem.h"
 #include "storage/shm_mq.h"
@@ -88,8 +89,7 @@ extern void dbopt_pooled_rows_store(const char *data, Size length,
 /* ---- pooled_wait.c: the caller's waits ----------------------------------- */
 
 /* Raises 53300 with the reason. */
-extern void dbopt_pooled_raise_no_session(const DbOptCaller *caller)
-			pg_attribute_noreturn();
+pg_noreturn extern void dbopt_pooled_raise_no_session(const DbOptCaller *caller);
 
 /*
  * Raises 40P01 if the session that runs this backend's SQL waits, maybe by

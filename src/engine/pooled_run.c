@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "compat.h"
 #include "engine/exec.h"
 #include "engine/pooled.h"
 #include "engine/session.h"
@@ -143,8 +144,8 @@ run_portal(const PooledRun *run, const Statement *statement,
 					  CreateCommandTag(statement->raw->stmt),
 					  statement->plans, NULL);
 	PortalStart(portal, statement->params, 0, InvalidSnapshot);
-	(void) PortalRun(portal, FETCH_ALL, is_top_level(run, statement->raw),
-					 true, receiver, receiver, &completion);
+	(void) dbopt_portal_run(portal, is_top_level(run, statement->raw),
+							receiver, &completion);
 	receiver->rDestroy(receiver);
 	PortalDrop(portal, false);
 }

@@ -7,6 +7,7 @@
 #define DBOPT_QUEUE_H
 
 #include "catalog/indexing.h"
+#include "datatype/timestamp.h"
 #include "engine/config.h"
 #include "engine/exec.h"
 #include "engine/log.h"

@@ -13,6 +13,7 @@
 #include "catalog/pg_class.h"
 #include "compat.h"
 #include "engine/crew.h"
+#include "engine/extension.h"
 #include "engine/owner_spi.h"
 #include "engine/schedule.h"
 #include "miscadmin.h"

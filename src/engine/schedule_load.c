@@ -290,11 +290,11 @@ keep_states(const DbOptConfig *config, bool changed)
 bool
 dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 {
-	const DbOptConfig *config = dbopt_config_get();
+	const DbOptConfig *config = dbopt_config_look();
 	bool		changed = !loaded ||
 	loaded_generation != dbopt_config_generation();
 
-	if (!config->installed)
+	if (!config->installed || config->newer_version != NULL)
 		return false;
 	loaded_generation = dbopt_config_generation();
 	loaded = true;

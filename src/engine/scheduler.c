@@ -17,11 +17,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "compat.h"
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
 #include "engine/exec.h"
+#include "engine/extension.h"
 #include "engine/index_schedule.h"
 #include "engine/locked.h"
 #include "engine/probation.h"
@@ -37,6 +39,7 @@
 #include "state/solo.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -47,7 +50,7 @@
 static DbOptWorkerTarget target;
 static DbOptDatabase *database;
 static bool attached = false;
-static bool absent = false;		/* the extension is not there */
+static DbOptSchedulerState last_state = DBOPT_SCHEDULER_GONE;
 static TimestampTz discover_at = 0; /* when to look for new event types */
 
 /* ---- coming and going ---------------------------------------------------- */
@@ -91,8 +94,7 @@ scheduler_exit(int code, Datum arg)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (database->generation == target.generation)
 	{
-		database->state = absent ? DBOPT_SCHEDULER_ABSENT :
-			DBOPT_SCHEDULER_GONE;
+		database->state = last_state;
 		database->scheduler_pid = 0;
 		pg_atomic_write_u32(&database->active, 0);
 		pg_atomic_write_u32(&database->pending, 0);
@@ -143,16 +145,56 @@ report_running(void)
 {
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	database->state = DBOPT_SCHEDULER_RUNNING;
+	memset(&database->refused, 0, sizeof(database->refused));
 	LWLockRelease(dbopt_shared->lock);
 	dbopt_handler_attach(MyDatabaseId, 0, "database");
 	dbopt_launcher_wake();
 }
 
+/*
+ * Tells once that the extension is of a version that we do not know.
+ */
+static void
+report_refusal(const char *version)
+{
+	bool		told;
+
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	told = strcmp(NameStr(database->refused), version) == 0;
+	namestrcpy(&database->refused, version);
+	LWLockRelease(dbopt_shared->lock);
+	if (!told)
+		ereport(LOG,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("dbopt does not run in database \"%s\": its extension is of version %s, and the library knows versions up to %s",
+						get_database_name(MyDatabaseId), version,
+						dbopt_known_version()),
+				 errdetail("Events are stamped, and wait."),
+				 errhint("Install the library of that version and restart the server.")));
+}
+
+/*
+ * Where the extension is of a version that we do not know, a later library
+ * will want what is in the slots of the handlers.
+ */
 static void
 leave_for_good(void)
 {
-	absent = true;
-	dbopt_handlers_release(MyDatabaseId);
+	const DbOptConfig *config;
+
+	StartTransactionCommand();
+	config = dbopt_config_look();
+	if (config->newer_version != NULL)
+	{
+		last_state = DBOPT_SCHEDULER_REFUSED;
+		report_refusal(config->newer_version);
+	}
+	else
+	{
+		last_state = DBOPT_SCHEDULER_ABSENT;
+		dbopt_handlers_release(MyDatabaseId);
+	}
+	CommitTransactionCommand();
 	proc_exit(0);
 }
 
@@ -163,13 +205,15 @@ leave_for_good(void)
 static void
 find_extension(void)
 {
-	bool		installed;
+	const DbOptConfig *config;
+	bool		runs;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	installed = dbopt_config_get()->installed;
+	config = dbopt_config_look();
+	runs = config->installed && config->newer_version == NULL;
 	CommitTransactionCommand();
-	if (!installed)
+	if (!runs)
 		leave_for_good();
 	report_running();
 	dbopt_probation_begin(target.slot, dbopt_pool_limits().max);
@@ -218,7 +262,7 @@ static void
 refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
 {
 	MemoryContext round_context = CurrentMemoryContext;
-	bool		installed;
+	bool		runs;
 
 	dbopt_news_want_all(database);	/* before the snapshot */
 	dbopt_exec_begin();
@@ -226,13 +270,13 @@ refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
 	pgstat_report_activity(STATE_RUNNING, "reading handlers and cursors");
 	MemoryContextSwitchTo(round_context);
 
-	installed = dbopt_schedule_refresh(what, number, now);
+	runs = dbopt_schedule_refresh(what, number, now);
 
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(round_context);
-	if (!installed)
+	if (!runs)
 		leave_for_good();
 }
 

@@ -62,6 +62,8 @@ typedef enum DbOptSchedulerState
 	DBOPT_SCHEDULER_STARTING,	/* registered; looking for the extension */
 	DBOPT_SCHEDULER_RUNNING,	/* the extension is there */
 	DBOPT_SCHEDULER_ABSENT,		/* left for good: the extension is not there */
+	DBOPT_SCHEDULER_REFUSED,	/* left until the extension changes: its
+								 * version is not known to the library */
 	DBOPT_SCHEDULER_GONE		/* ended otherwise: to be started again */
 } DbOptSchedulerState;
 
@@ -110,6 +112,8 @@ typedef struct DbOptDatabase
 	pid_t		scheduler_pid;	/* 0: none is running */
 	int			scheduler_procno;
 	bool		held_down;		/* the scheduler was ended for a hold */
+	NameData	refused;		/* the version that it last said it does not
+								 * know; empty: none */
 	TimestampTz started_at;
 	DbOptHistogram acquire_times;	/* that callers waited for the session
 									 * which then ran their SQL */
