@@ -20,10 +20,10 @@ my $writers_dir = PostgreSQL::Test::Utils::tempdir;
 my @writers;
 
 # A server with handlers that succeed, fail now and then, are ordered, and are
-# down until they are told otherwise.
+# down until they are told otherwise.  The extension is created with $options.
 sub survival_node
 {
-	my ($name) = @_;
+	my ($name, $options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init;
@@ -35,8 +35,8 @@ dbopt.pool_max = 6
 log_statement = none
 });
 	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION dbopt ' . ($options // '') . ' CASCADE');
 	$node->safe_psql('postgres', q{
-	CREATE EXTENSION dbopt CASCADE;
 	SELECT dbopt_create_events('log', false);
 	SELECT dbopt_create_events('marked', true);
 	CREATE TABLE effects (n bigserial, handler text, id uuid);
