@@ -137,7 +137,8 @@ put_header(DbOptReportPage *page)
 	appendStringInfoString(html, "As of ");
 	dbopt_html_text(html, dbopt_html_strftime(page->now, "%A, %Y-%m-%d %H:%M:%S %Z (UTC%z)"));
 	appendStringInfoString(html, ". Server started ");
-	dbopt_html_duration(html, (double) (page->now - PgStartTime));
+	dbopt_html_duration(html, (double) (page->now -
+										dbopt_shared->started_at));
 	appendStringInfoString(html, " ago.</p></header>\n");
 	put_banners(page);
 }

@@ -9,7 +9,6 @@
 
 #include "api/report.h"
 #include "api/report_html.h"
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #define MOST_BREAKERS	50
@@ -83,7 +82,7 @@ put_spans(StringInfo html, const NamedBreaker *named, TimestampTz now,
 	const DbOptBreakerLog *log = named->log;
 	int			state = log->count > 0 ? log->changes[0].before :
 	(int) named->breaker->state;
-	int			from = second_of(PgStartTime, now);
+	int			from = second_of(dbopt_shared->started_at, now);
 
 	for (int i = 0; i <= log->count; i++)
 	{

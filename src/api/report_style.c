@@ -91,7 +91,7 @@ static const char charts[] =
 ".spark{display:block;width:100%;height:28px}\n"
 ".lane{padding:6px 0}.lane svg{display:block;width:100%;height:14px;margin-top:4px;border-radius:4px;background:var(--soft)}\n"
 ".lane svg .good{fill:var(--goodbg)}.lane svg .warn{fill:var(--warn)}\n"
-"#breakers h3{margin-top:12px}\n"
+"#breakers h3{margin-top:12px}#breakers td:nth-child(2){width:40%}time{overflow-wrap:normal}\n"
 "footer{margin-top:16px}\n"
 "@media print,(min-width:761px){.tiles{grid-template-columns:repeat(4,minmax(0,1fr))}.charts{grid-template-columns:repeat(2,minmax(0,1fr))}.checks{grid-template-columns:repeat(3,minmax(0,1fr));gap:10px 24px}}\n";
 

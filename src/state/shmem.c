@@ -144,6 +144,7 @@ init_shared(void)
 	if (!pg_strong_random(&dbopt_shared->incarnation,
 						  sizeof(dbopt_shared->incarnation)))
 		dbopt_shared->incarnation = GetCurrentTimestamp();
+	dbopt_shared->started_at = GetCurrentTimestamp();
 	ConditionVariableInit(&dbopt_shared->worker_gone);
 	SpinLockInit(&dbopt_shared->launcher_mutex);
 	init_databases();

@@ -409,6 +409,8 @@ typedef struct DbOptShared
 	bool		unclean_start;	/* the last end left no mark, or it was a
 								 * primary's that this server stood by */
 	int64		incarnation;	/* drawn at random at each start */
+	TimestampTz started_at;		/* also after a crash: from then on is known
+								 * what is counted here */
 
 	/* Under lock. */
 	pid_t		launcher_pid;
