@@ -12,6 +12,9 @@
  * writer waiting, so that they may wait for it, and for old transactions, as
  * long as it takes.  Whoever else has it now is left alone: two concurrent
  * builds on one table deadlock.
+ *
+ * The indexes of partitions are then attached to the one of their table.  That
+ * takes stronger locks for a moment, which are not waited for long.
  */
 #include "postgres.h"
 
@@ -42,6 +45,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/* For what is not done concurrently. */
+#define LOCK_TIMEOUT	"1s"
+
 typedef struct Build
 {
 	int32		source_id;
@@ -58,7 +64,6 @@ pin_settings(void)
 {
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 					PGC_S_SESSION);
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET,
 					PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed",
@@ -108,12 +113,16 @@ statement_for(Oid relid, const char *key_column)
 	return statement;
 }
 
-/* Finds the first table or partition that lacks its index. */
+/*
+ * Finds the first table or partition that lacks its index, or what is left to
+ * be done when none does.
+ */
 static char *
 find_statement(const DbOptSource *source)
 {
 	Relation	rel;
 	List	   *missing;
+	char	   *statement = NULL;
 
 	if (!ConditionalLockRelationOid(source->relid, AccessShareLock))
 		ereport(ERROR,
@@ -124,9 +133,11 @@ find_statement(const DbOptSource *source)
 	if (rel == NULL)
 		return NULL;
 	missing = dbopt_log_index_missing(rel, source->key_column);
+	if (missing == NIL)
+		statement = dbopt_log_index_completion(rel, source->key_column);
 	table_close(rel, NoLock);
 	if (missing == NIL)
-		return NULL;
+		return statement;
 	check_not_busy(linitial_oid(missing));
 	return statement_for(linitial_oid(missing), source->key_column);
 }
@@ -152,12 +163,22 @@ plan_step(Build *build)
 	commit(build);
 }
 
+/* Others wait behind who waits for a lock, but for concurrent statements. */
+static void
+limit_waiting(const Build *build)
+{
+	SetConfigOption("lock_timeout",
+					strstr(build->statement, " CONCURRENTLY ") ? "0" :
+					LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+}
+
 /* It commits as often as it likes: its parse tree has to outlive that. */
 static void
 run_step(Build *build)
 {
 	PlannedStmt *planned;
 
+	limit_waiting(build);
 	dbopt_exec_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(build->context);

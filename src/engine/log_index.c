@@ -119,42 +119,45 @@ is_valid(Relation index)
 	return form->indisvalid && form->indisready && form->indislive;
 }
 
-/* The first index of that shape that is valid, or not. */
-static Oid
-find_index(Relation rel, const char *key_column, bool valid)
+List *
+dbopt_log_indexes(Relation rel, const char *key_column, bool valid)
 {
 	DbOptLogColumns columns;
+	List	   *found = NIL;
 	List	   *indexes;
 	ListCell   *cell;
-	Oid			found = InvalidOid;
 
 	if (!dbopt_log_columns(rel, key_column, &columns))
-		return InvalidOid;
+		return NIL;
 	indexes = RelationGetIndexList(rel);
 	foreach(cell, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
 		if (is_valid(index) == valid && has_log_shape(rel, index, &columns))
-			found = lfirst_oid(cell);
+			found = lappend_oid(found, lfirst_oid(cell));
 		index_close(index, AccessShareLock);
-		if (OidIsValid(found))
-			break;
 	}
 	list_free(indexes);
 	return found;
 }
 
+static Oid
+first_of(List *indexes)
+{
+	return indexes == NIL ? InvalidOid : linitial_oid(indexes);
+}
+
 Oid
 dbopt_log_index_find(Relation rel, const char *key_column)
 {
-	return find_index(rel, key_column, true);
+	return first_of(dbopt_log_indexes(rel, key_column, true));
 }
 
 Oid
 dbopt_log_index_leftover(Relation rel, const char *key_column)
 {
-	return find_index(rel, key_column, false);
+	return first_of(dbopt_log_indexes(rel, key_column, false));
 }
 
 List *

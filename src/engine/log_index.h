@@ -31,6 +31,10 @@ extern char *dbopt_log_columns_problem(Relation rel,
 extern bool dbopt_log_columns(Relation rel, const char *key_column,
 							  DbOptLogColumns *columns);
 
+/* OIDs of the indexes of that shape that are valid, or are not. */
+extern List *dbopt_log_indexes(Relation rel, const char *key_column,
+							   bool valid);
+
 /* A valid log index of this very table or partition, or InvalidOid. */
 extern Oid	dbopt_log_index_find(Relation rel, const char *key_column);
 
@@ -56,6 +60,13 @@ extern char *dbopt_log_index_choose_name(Oid schema);
 
 /* An index of that shape whose build was not finished, or InvalidOid. */
 extern Oid	dbopt_log_index_leftover(Relation rel, const char *key_column);
+
+/*
+ * Where all partitions have their log index: the statement that brings the
+ * indexes of a partitioned table itself nearer to being complete; NULL: they
+ * are, or the table is not partitioned.  The caller holds a lock on it.
+ */
+extern char *dbopt_log_index_completion(Relation rel, const char *key_column);
 
 /* Is the column's type ordered by a collation? */
 extern bool dbopt_type_is_text(Oid type);

@@ -63,9 +63,9 @@ dbopt_lane_set_retry(DbOptLane *lane, TimestampTz at)
 }
 
 /*
- * A session will look for retries due from a time on, 0 for all, and then say when the
- * next is due.  An earlier one may have become known since that time was read:
- * it is for the next job.
+ * A session will look for retries due from a time on, 0: for all of them, and
+ * then say when the next is due.  An earlier one may have become known since
+ * that time was read: it is for the next job.
  */
 static void
 retries_assigned(DbOptLane *lane, TimestampTz since)

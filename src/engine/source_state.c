@@ -195,10 +195,13 @@ building_reason(Relation rel, const SourceRow *source)
 	StringInfoData reason;
 	int			told = 0;
 	ListCell   *cell;
+	char	   *completion;
 
-	if (missing == NIL)
-		return NULL;
 	initStringInfo(&reason);
+	completion = missing == NIL ?
+		dbopt_log_index_completion(rel, source->key_column) : NULL;
+	if (missing == NIL && completion == NULL)
+		return NULL;
 	if (source->build_failure != NULL)
 		appendStringInfo(&reason,
 						 "the log index could not be built and is tried again (%s): ",
@@ -220,6 +223,8 @@ building_reason(Relation rel, const SourceRow *source)
 														 source->key_column,
 														 NULL));
 	}
+	if (completion != NULL)
+		appendStringInfoString(&reason, completion);
 	return reason.data;
 }
 

@@ -91,6 +91,13 @@ SELECT dbopt_resume();
 SELECT dbopt_pause();
 COMMIT;
 SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large_parts';
+ALTER INDEX attach_test.idx_events_log6 ATTACH PARTITION attach_test.large_1_event_type_log_position_id_idx;
+ALTER INDEX attach_test.idx_events_log6 ATTACH PARTITION attach_test.large_2_event_type_log_position_id_idx;
+BEGIN;
+SELECT dbopt_resume();
+SELECT dbopt_pause();
+COMMIT;
+SELECT state, reason FROM dbopt_sources WHERE events = 'attach_test.large_parts';
 RESET dbopt.index_inline_pages;
 
 -- What becomes of a table is noticed: renamed, broken, mended, dropped.

@@ -160,6 +160,37 @@ $node->safe_psql(
 becomes(q{SELECT state FROM state WHERE name ~ 'parts'},
 	'ready', 'a partitioned table of a role that cannot log in');
 
+# The indexes of partitions become one index, at all levels, and partitions
+# that come later have theirs.
+my $invalid = q{SELECT count(*) FROM pg_index WHERE NOT indisvalid};
+is($node->safe_psql('postgres', $invalid), '0', 'its own index is complete');
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE "Geschäft" (id bigint NOT NULL, region text NOT NULL, event_type text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+	CREATE TABLE "Süd" PARTITION OF "Geschäft" FOR VALUES IN ('s') PARTITION BY RANGE (id);
+	CREATE TABLE sued_1 PARTITION OF "Süd" FOR VALUES FROM (0) TO (1000);
+	CREATE TABLE sued_2 PARTITION OF "Süd" FOR VALUES FROM (1000) TO (2000);
+	CREATE TABLE nord PARTITION OF "Geschäft" FOR VALUES IN ('n');
+	INSERT INTO "Geschäft" SELECT n, CASE WHEN n % 2 = 0 THEN 's' ELSE 'n' END, 'OLD' FROM generate_series(1, 1500) n;
+	SELECT dbopt_attach_events('"Geschäft"', 'id');
+});
+becomes(q{SELECT state FROM state WHERE name ~ 'Gesch'}, 'ready', 'a table with partitions that are partitioned');
+is($node->safe_psql('postgres', $invalid), '0', 'all its indexes are complete');
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE west PARTITION OF "Geschäft" FOR VALUES IN ('w');
+	CREATE TABLE ost (id bigint NOT NULL, region text NOT NULL, event_type text, log_position bigint NOT NULL DEFAULT 0);
+	INSERT INTO ost VALUES (1600, 'o', 'OLD');
+	ALTER TABLE "Geschäft" ATTACH PARTITION ost FOR VALUES IN ('o');
+	CREATE FUNCTION see_all(e "Geschäft") RETURNS void LANGUAGE sql AS 'INSERT INTO public.seen VALUES (e.id)';
+	TRUNCATE seen;
+	SELECT dbopt_register_handler('shop', '*', 'see_all("Geschäft")', '"Geschäft"', start_from => 'beginning');
+	INSERT INTO "Geschäft" VALUES (2, 'w', 'NEW'), (3, 'o', 'NEW');
+});
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'with partitions that came later');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM seen'), '1503', 'all is delivered');
+is($node->safe_psql('postgres', $invalid), '0', 'and every index is valid');
+
 # ---- nothing is built while the database is paused -------------------------
 
 $node->safe_psql('postgres',
