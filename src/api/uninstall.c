@@ -19,6 +19,7 @@
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/index_state.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "state/hold.h"
@@ -124,6 +125,32 @@ lock_events_tables(void)
 }
 
 /*
+ * Indexes belong to their tables, and stay: whoever drops the extension is
+ * told so.
+ */
+static void
+tell_of_indexes(void)
+{
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, dbopt_index_states())
+	{
+		DbOptIndexState *state = lfirst(cell);
+
+		if (state->built && OidIsValid(state->index) &&
+			get_rel_name(state->index) != NULL)
+			count++;
+	}
+	if (count > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%d index that dbopt has built stays in place",
+							   "%d indexes that dbopt has built stay in place",
+							   count, count),
+				 errhint("CALL dbopt_drop_indexes() drops them, before DROP EXTENSION does away with it.")));
+}
+
+/*
  * A handler that drops the extension is a worker itself, and has to do without
  * the rest.
  */
@@ -132,6 +159,7 @@ dbopt_uninstall_prepare(Node *statement)
 {
 	if (dbopt_my_session != NULL || !drops_extension(statement))
 		return;
+	tell_of_indexes();
 	dbopt_hold_database(MyDatabaseId);
 	if (is_cascading(statement))
 		lock_events_tables();

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/itup.h"
 #include "catalog/pg_am.h"
+#include "engine/index_groups.h"
 #include "engine/index_sample.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -105,19 +106,23 @@ planned_rows(const char *query)
 }
 
 /*
- * Different keys: those of the columns multiplied.  Of several columns at once
- * the planner expects no more than a tenth of the rows, which is too few for
- * an index, unless there are statistics for them.
+ * Different keys: of several columns at once the planner expects no more than
+ * a tenth of the rows, which is too few for an index, unless there are
+ * statistics for them.
  */
 static double
 count_groups(Relation rel, const DbOptIndexShape *shape, const char *from,
-			 const char *where)
+			 const char *where, double rows)
 {
-	double		groups = 1;
+	double	   *values = palloc(sizeof(double) * shape->keys);
+	double		groups;
 
 	for (int i = 0; i < shape->keys; i++)
-		groups *= planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
-										column_list(rel, shape, i, i + 1)));
+		values[i] = planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
+										  column_list(rel, shape, i, i + 1)));
+	if (shape->keys == 1)
+		return values[0];
+	groups = dbopt_index_groups(rel, shape->attnums, values, shape->keys, rows);
 	if (list_length(RelationGetStatExtList(rel)) > 0)
 		groups = Min(groups,
 					 planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
@@ -141,7 +146,8 @@ dbopt_index_count(Relation rel, const DbOptIndexShape *shape,
 	counts->table_rows = planned_rows(psprintf("SELECT %s", from));
 	counts->rows = *where == '\0' ? counts->table_rows :
 		planned_rows(psprintf("SELECT %s%s", from, where));
-	counts->groups = count_groups(rel, shape, from, where);
+	counts->groups = count_groups(rel, shape, from, where,
+								  counts->rows);
 	counts->groups = Max(Min(counts->groups, counts->rows), 1);
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");

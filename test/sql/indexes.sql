@@ -160,6 +160,15 @@ CREATE TABLE "x (a); DROP TABLE users; --" (a int);
 INSERT INTO dbopt_index VALUES ('"; DROP TABLE users; --', '"x (a); DROP TABLE users; --"', '(a)');
 SELECT status, to_regclass('users') AS still_there FROM dbopt_index_status() WHERE table_name ~ 'DROP';
 
+-- A name that an index of another table has.
+CREATE TABLE elsewhere (a int);
+CREATE INDEX of_elsewhere ON elsewhere (a);
+INSERT INTO dbopt_index VALUES ('of_elsewhere', 'organizations', '(name)');
+SELECT status, reason FROM dbopt_index_status() WHERE name = 'of_elsewhere';
+DROP INDEX of_elsewhere;
+SELECT status FROM dbopt_index_status() WHERE name = 'of_elsewhere';
+DELETE FROM dbopt_index WHERE name = 'of_elsewhere';
+
 -- A constant runs functions of whoever made its type, and nobody else's rights.
 CREATE ROLE index_springer;
 GRANT USAGE, CREATE ON SCHEMA indexes TO index_springer;
@@ -251,10 +260,9 @@ DELETE FROM dbopt_index WHERE name = 'springs';
 DROP OWNED BY index_trap;
 DROP ROLE index_trap;
 
--- DROP EXTENSION leaves the indexes where they are.
-SET client_min_messages = warning;
+-- DROP EXTENSION leaves the indexes where they are, and says so.
+SELECT count(*) AS built FROM dbopt_index_state JOIN pg_class c ON c.oid = index_oid WHERE built;
 DROP EXTENSION dbopt;
-RESET client_min_messages;
 SELECT count(*) FROM pg_indexes WHERE schemaname = 'indexes' AND indexname LIKE 'idx\_%';
 SET client_min_messages = warning;
 DROP FOREIGN DATA WRAPPER nowhere CASCADE;

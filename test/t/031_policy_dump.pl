@@ -33,6 +33,9 @@ $node->safe_psql(
 	RESET ROLE;
 	INSERT INTO dbopt_index VALUES ('of a view', 'tools_view', '(id)'), ('lost column', 'tools', '(colour)');
 	CREATE VIEW tools_view AS SELECT * FROM tools;
+	CREATE TABLE kept (id int);
+	INSERT INTO dbopt_index VALUES ('kept_id', 'kept', '(id)');
+	CALL dbopt_ensure_indexes('kept');
 });
 
 my $everything = q{
@@ -70,6 +73,13 @@ $node->command_ok([ 'pg_dump', '-Fc', '-f', $file, 'postgres' ], 'custom: dumped
 $node->safe_psql('postgres', 'CREATE DATABASE custom');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'custom', $file ], 'custom: restored');
 restored_is_same('custom', 'custom');
+
+# Which indexes dbopt has built is known there, too.
+is( $node->safe_psql('custom', q{SELECT status FROM dbopt_index_status() WHERE name = 'kept_id'}),
+	'valid', 'an index that dbopt has built is restored');
+$node->safe_psql('custom', 'CALL dbopt_drop_indexes()');
+is($node->safe_psql('custom', q{SELECT count(*) FROM pg_indexes WHERE indexname = 'kept_id'}), 0, 'and dropped by it');
+$node->safe_psql('custom', 'CALL dbopt_ensure_indexes()');
 
 # What was restored can be dumped again.
 $node->command_ok([ 'pg_dump', '-f', $file, 'custom' ], 'again: dumped');

@@ -3,9 +3,13 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Survival;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('indexes');
@@ -67,6 +71,7 @@ my $builder = "SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'";
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE owner LOGIN;
+	GRANT CREATE ON SCHEMA public TO owner;
 	CREATE ROLE nologin_owner;
 	CREATE TABLE users (id int, email text, first_name text, last_name text, status text, role text,
 		last_login_at timestamptz);
@@ -170,16 +175,23 @@ wait_status('killed', 'valid', 'in the end it is there');
 is(invalid_indexes(), 0, 'and no invalid index');
 
 # The server is stopped, and crashes, in the middle.
-foreach my $mode (qw(fast immediate))
+foreach my $mode (qw(fast immediate kill))
 {
 	$node->safe_psql('postgres',
 		qq{INSERT INTO dbopt_index (name, table_name, definition) VALUES ('over_$mode', 'users', '(id, role)')});
 	my $other = block('users');
 	$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users')});
 	waits("over_$mode", "$mode: a build is on its way");
-	$node->stop($mode);
+	if ($mode eq 'kill')
+	{
+		kill_postmaster($node);
+	}
+	else
+	{
+		$node->stop($mode);
+		$node->start;
+	}
 	eval { $other->quit };
-	$node->start;
 	wait_status("over_$mode", 'valid', "$mode: it is finished after the restart");
 	$node->safe_psql('postgres', qq{DELETE FROM dbopt_index WHERE name = 'over_$mode'; DROP INDEX over_$mode});
 }
@@ -210,6 +222,72 @@ $node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users', true)});
 is(status('after_passing'), 'valid', 'the next one is built');
 $blocker->quit;
 wait_status('of_passing', 'inapplicable', 'that of the table is inapplicable');
+
+# Resources that run out are one index's failure, tried again and then given up.
+# The limit on a sort's files stands for a disk that is full: both are of class 53.
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE cramped LOGIN;
+	GRANT CREATE ON SCHEMA public TO cramped;
+	ALTER ROLE cramped SET temp_file_limit = '64kB';
+	ALTER ROLE cramped SET maintenance_work_mem = '1MB';
+	CREATE TABLE large (a int, b text);
+	ALTER TABLE large OWNER TO cramped;
+	INSERT INTO large SELECT i, 'some text that takes room ' || i FROM generate_series(1, 50000) i;
+	INSERT INTO dbopt_index VALUES ('large_a', 'large', '(a, b)'), ('large_b', 'large', '(a) WHERE a < 10'),
+		('large_c', 'users', '(first_name)');
+});
+($ret, $out, $err) = $node->psql('postgres', 'CALL dbopt_ensure_indexes(NULL, true)');
+like($err, qr/index "large_a" could not be built: temporary file size exceeds temp_file_limit/, 'a resource runs out');
+is( $node->safe_psql('postgres', q{SELECT state, attempts, error_code FROM dbopt_index_state WHERE name = 'large_a'}),
+	'failed|3|53400', 'which is tried again, and given up');
+is(status('large_b'), 'valid', 'the next one is built');
+is(status('large_c'), 'valid', 'and that of another table');
+is(invalid_indexes(), 0, 'no invalid index is left');
+$node->safe_psql('postgres', q{ALTER ROLE cramped RESET temp_file_limit; CALL dbopt_ensure_indexes('large', true)});
+is(status('large_a'), 'valid', 'when there is room it is built');
+
+# So is a lock that is not to be had in time, where others would have to wait.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE whole (a int) PARTITION BY RANGE (a);
+	CREATE TABLE part PARTITION OF whole DEFAULT;
+	ALTER TABLE whole OWNER TO owner;
+	ALTER TABLE part OWNER TO owner;
+	CREATE INDEX part_a ON part (a);
+	INSERT INTO dbopt_index VALUES ('whole_a', 'whole', '(a)'), ('whole_b', 'users', '(status, role, id)');
+});
+$blocker = block('whole');
+($ret, $out, $err) = $node->psql('postgres', 'CALL dbopt_ensure_indexes(NULL, true)');
+like($err, qr/index "whole_a" could not be built: could not lock the table and its partitions within 50 ms/,
+	'a lock is not to be had');
+is(status('whole_b'), 'valid', 'the next one is built');
+$blocker->query_safe('COMMIT');
+$blocker->quit;
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('whole', true)});
+is(status('whole_a'), 'valid', 'later it is built');
+
+# An owner who could not create it by hand: what a superuser has declared is
+# built, what he has declared himself is not.
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE guest LOGIN;
+	CREATE SCHEMA house;
+	GRANT USAGE, CREATE ON SCHEMA house TO guest;
+	CREATE TABLE house.room (a int);
+	INSERT INTO house.room VALUES (1);
+	ALTER TABLE house.room OWNER TO guest;
+	GRANT INSERT ON dbopt_index TO guest;
+	SET ROLE guest;
+	INSERT INTO dbopt_index VALUES ('by_guest', 'house.room', '(a)');
+	RESET ROLE;
+	REVOKE CREATE ON SCHEMA house FROM guest;
+	INSERT INTO dbopt_index VALUES ('for_guest', 'house.room', '(a)');
+	CALL dbopt_ensure_indexes('house.room', true);
+});
+is(status('for_guest'), 'valid', 'declared by a superuser');
+is( $node->safe_psql('postgres', q{SELECT status, reason FROM dbopt_index_status() WHERE name = 'by_guest'}),
+	'inapplicable|role "guest", who declared it, may not create in schema "house"', 'declared by the owner');
 
 # Rights: of the caller, and of whoever declares.
 $node->safe_psql('postgres', q{GRANT EXECUTE ON PROCEDURE dbopt_ensure_indexes, dbopt_drop_indexes TO watcher});

@@ -49,7 +49,9 @@ sub missing_still
 	return;
 }
 
-sql(q{CREATE EXTENSION dbopt CASCADE;
+# In a schema of its own.
+sql(q{CREATE SCHEMA ext; ALTER DATABASE postgres SET search_path = public, ext});
+sql(q{CREATE EXTENSION dbopt SCHEMA ext CASCADE;
 	INSERT INTO dbopt_index (name, table_name, definition) VALUES
 		('made_a', 'made', '(a)'), ('made_b', 'made', '(b)'), ('copied_a', 'copied', '(a)'), ('renamed_a', 'renamed', '(a)'),
 		('viewed_a', 'viewed', '(a)'), ('prepared_a', 'prepared', '(a)'), ('restored_a', 'restored', '(a)'),
