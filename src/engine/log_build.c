@@ -142,7 +142,10 @@ find_statement(const DbOptSource *source)
 	return statement_for(linitial_oid(missing), source->key_column);
 }
 
-/* In a transaction of its own. */
+/*
+ * In a transaction of its own.  When nothing is left to do, the source's row
+ * says so: not everything that completes an index tells the scheduler.
+ */
 static void
 plan_step(Build *build)
 {
@@ -155,7 +158,11 @@ plan_step(Build *build)
 	source = dbopt_config_source(config, build->source_id);
 	build->statement = NULL;
 	if (source != NULL && source->building && !config->paused)
+	{
 		build->statement = find_statement(source);
+		if (build->statement == NULL)
+			dbopt_source_refresh(build->source_id);
+	}
 	if (build->statement != NULL)
 		build->statement = MemoryContextStrdup(build->context,
 											   build->statement);
