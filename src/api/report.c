@@ -54,40 +54,27 @@ dbopt_report_health_kind(const char *status)
 		strcmp(status, "critical") == 0 ? "bad" : "warn";
 }
 
-/* The row "overall" comes first, then what is worst. */
-static uint64
-query_health(void)
-{
-	return dbopt_owner_query(dbopt_sql("SELECT check_name, status, detail FROM @extschema@.dbopt_health()"
-									   " ORDER BY check_name = 'overall' DESC,"
-									   " array_position('{critical,degraded}', status), check_name"),
-							 NULL);
-}
-
 void
 dbopt_report_health(DbOptReportPage *page)
 {
 	StringInfo	html = &page->html;
-	uint64		rows = query_health();
 
 	dbopt_report_section(page, "health", "Health");
 	appendStringInfoString(html, "<dl class=\"checks\">");
-	for (uint64 row = 0; row < rows; row++)
+	for (int i = 1; i < page->nchecks; i++)
 	{
-		char	   *name = dbopt_owner_text(row, 1);
-		char	   *status = dbopt_owner_text(row, 2);
+		const DbOptReportCheck *check = &page->checks[i];
 
-		if (strcmp(name, "overall") == 0)
-			continue;
 		appendStringInfoString(html, "<div><dt>");
-		dbopt_report_badge(html, dbopt_report_health_kind(status), status);
+		dbopt_report_badge(html, dbopt_report_health_kind(check->status),
+						   check->status);
 		appendStringInfoString(html, " ");
-		for (char *at = name; *at != '\0'; at++)
+		for (char *at = check->name; *at != '\0'; at++)
 			if (*at == '_')
 				*at = ' ';
-		dbopt_html_text(html, name);
+		dbopt_html_text(html, check->name);
 		appendStringInfoString(html, "</dt><dd>");
-		dbopt_html_text(html, dbopt_owner_text(row, 3));
+		dbopt_html_text(html, check->detail);
 		appendStringInfoString(html, "</dd></div>");
 	}
 	appendStringInfoString(html, "</dl></section>");
@@ -124,11 +111,8 @@ static void
 put_header(DbOptReportPage *page)
 {
 	StringInfo	html = &page->html;
-	char	   *status;
+	const char *status = page->checks[0].status;
 
-	if (query_health() == 0)
-		elog(ERROR, "dbopt_health() has no row");
-	status = dbopt_owner_text(0, 2);
 	appendStringInfoString(html, "<header><p class=\"brand\">dbopt</p><h1>");
 	dbopt_html_name(html, get_database_name(MyDatabaseId));
 	appendStringInfoString(html, "</h1>");

@@ -34,6 +34,14 @@ typedef struct DbOptReportHandler
 	int			trouble;		/* how much it wants to be looked at; 0: not */
 } DbOptReportHandler;
 
+/* A row of dbopt_health(). */
+typedef struct DbOptReportCheck
+{
+	char	   *name;
+	char	   *status;
+	char	   *detail;
+} DbOptReportCheck;
+
 /* As dbopt_pool_stats() has them. */
 typedef struct DbOptReportPool
 {
@@ -65,6 +73,9 @@ typedef struct DbOptReportPage
 	bool		paused;
 	bool		restored;		/* or copied, and not resumed */
 	pid_t		scheduler_pid;	/* 0: none is running */
+
+	int			nchecks;
+	DbOptReportCheck *checks;	/* "overall" first, then what is worst */
 
 	DbOptDatabaseMinute minutes[DBOPT_MINUTES]; /* the oldest first */
 	DbOptReportHour hour;		/* all of them */

@@ -185,11 +185,31 @@ gather_scheduler(DbOptReportPage *page)
 	LWLockRelease(dbopt_shared->lock);
 }
 
+static void
+gather_health(DbOptReportPage *page)
+{
+	page->nchecks = (int)
+		dbopt_owner_query(dbopt_sql("SELECT check_name, status, detail FROM @extschema@.dbopt_health()"
+									" ORDER BY check_name = 'overall' DESC,"
+									" array_position('{critical,degraded}', status), check_name"),
+						  NULL);
+	if (page->nchecks == 0)
+		elog(ERROR, "dbopt_health() has no row");
+	page->checks = palloc(page->nchecks * sizeof(DbOptReportCheck));
+	for (int i = 0; i < page->nchecks; i++)
+	{
+		page->checks[i].name = dbopt_owner_text(i, 1);
+		page->checks[i].status = dbopt_owner_text(i, 2);
+		page->checks[i].detail = dbopt_owner_text(i, 3);
+	}
+}
+
 void
 dbopt_report_gather(DbOptReportPage *page)
 {
 	gather_scheduler(page);
 	gather_hour(page);
+	gather_health(page);
 	gather_pool(page);
 	gather_handlers(page);
 	if (!dbopt_handler_copy(MyDatabaseId, 0, &page->database_breaker))

@@ -200,6 +200,16 @@ has(row_of($page, 'good'), qr/M\d+ \d+v-\d+h4v\d+z/, '... drawn');
 has($page, qr/<td class="n" data-label="Failed"><b class="bad">20</, 'another one: failed');
 has($page, qr/<section id="dead-letters">.*The last 20 of|card 4711/s, 'dead letters');
 
+# ---- health ----
+
+my ($overall, $checks) = split /\|/, $node->safe_psql('postgres', q{
+	SELECT max(status) FILTER (WHERE check_name = 'overall'), count(*) - 1 FROM dbopt_health()});
+has($page, qr{<header>(?:(?!</header>).)*<span class="badge \w+"><span[^>]*>[^<]*</span> $overall</span>}s,
+	'the overall status at the top');
+my ($health) = $page =~ m{<section id="health">(.*?)</section>}s;
+is(scalar(() = $health =~ /<dt>/g), $checks, 'and a line for each check');
+has($health, qr{degraded</span> dead letters</dt><dd>[^<]*20}, '... with its detail');
+
 # A table that somebody has locked does not hold it up.
 $page = $node->safe_psql('postgres', q{
 	BEGIN;
