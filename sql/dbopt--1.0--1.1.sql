@@ -99,3 +99,21 @@ COMMENT ON FUNCTION @extschema@.dbopt_prometheus() IS
 	'dbopt_metrics() in the text format of Prometheus: dots in names are underscores, counters end in _total. The format is UTF-8: set client_encoding so. Never NULL. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_prometheus() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_prometheus() TO pg_monitor;
+
+--
+-- What only dbopt reads and writes.  There are no policies: nobody but the
+-- owner reaches a row, also where GRANT ... ON ALL TABLES gave the right to.
+--
+
+ALTER TABLE @extschema@.dbopt_database ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_source ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_handler ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_cursor ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_cursor_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_chunk ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_retry_queue ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_dead_letter ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_ordered ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_index_state ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_attempt ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.dbopt_build_rate ENABLE ROW LEVEL SECURITY;

@@ -4,12 +4,13 @@
  *
  * The hooks run in every backend of a server that preloads the library; each
  * calls the one that was there before.  They tell launcher and schedulers of
- * what comes and goes, and clear a database of workers for commands that
+ * what comes and goes, keep triggers off dbopt's tables, and clear a database of workers for commands that
  * need it without connections.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/own_tables.h"
 #include "api/uninstall.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
@@ -94,6 +95,8 @@ note_object(ObjectAccessType access, Oid classId, Oid objectId)
 				dbopt_news_note_objects();
 			break;
 		case TriggerRelationId:
+			if (access == OAT_POST_CREATE)
+				dbopt_own_tables_check_trigger(objectId);
 			dbopt_news_note_objects();
 			break;
 		case AuthIdRelationId:
