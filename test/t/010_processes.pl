@@ -284,10 +284,12 @@ SELECT DISTINCT usename FROM pg_stat_activity
 $node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE three FROM PUBLIC');
 $node->safe_psql('postgres',
 	'SELECT pg_terminate_backend(' . worker_pid('scheduler', 'three') . ')');
-my $offset = -s $node->logfile;
 add_event('three', 'SEE.one');
-$node->wait_for_log(qr/could not start a dbopt session for role/, $offset);
+ok( $node->poll_query_until('three',
+		q{SELECT state = 'broken' AND reason ~ 'may not connect' FROM dbopt_handlers}),
+	'its handler is broken while it may not connect');
 $node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE three TO PUBLIC');
+$node->safe_psql('three', q{SELECT dbopt_resume_handler('see')});
 $expected++;
 wait_for('three', 'SELECT count(*) FROM seen',
 	$expected, 'delivered when the role may connect again');
