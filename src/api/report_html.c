@@ -89,6 +89,8 @@ dbopt_html_text(StringInfo html, const char *text)
 void
 dbopt_html_name(StringInfo html, const char *name)
 {
+	if (name == NULL || name[0] == '\0')
+		return;
 	appendStringInfoString(html, "<bdi>");
 	dbopt_html_text(html, name);
 	appendStringInfoString(html, "</bdi>");
