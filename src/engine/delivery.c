@@ -263,7 +263,7 @@ dbopt_delivery_committed(DbOptDelivery *delivery)
 	report_successes(delivery);
 	dbopt_stats_add(delivery->slot, &delivery->tally);
 	if (delivery->first_retry_at != PG_INT64_MAX)
-		dbopt_handler_retry_at(delivery->slot, delivery->first_retry_at);
+		dbopt_session_retry_at(delivery->slot, delivery->first_retry_at);
 	foreach(cell, delivery->lines)
 		dbopt_log_write(lfirst(cell));
 	dbopt_delivery_begin(delivery);

@@ -260,7 +260,7 @@ announce_next_retry(DbOptJobRun *run)
 	dbopt_exec_begin();
 	next = dbopt_queue_next(run->job->handler_id, run->claimed_at);
 	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
-	dbopt_handler_retry_at(run->delivery.slot, next);
+	dbopt_session_retry_at(run->delivery.slot, next);
 }
 
 /* Runs a batch of retries; true: there may be more. */
@@ -387,6 +387,7 @@ dbopt_job_run(const DbOptJob *job, DbOptJobResult *result)
 		failures_in_a_row = 0;
 	else
 		job_failed(run, &failure);
+	result->first_retry_at = dbopt_session_take_retry();
 	MemoryContextSwitchTo(previous);
 	dbopt_config_release();
 	MemoryContextDelete(run->context);

@@ -184,6 +184,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 		dbopt_builds_finished(job, result, now);
 	if (lane != NULL)
 		lane->running--;
+	if (lane != NULL && result->first_retry_at != 0)
+		dbopt_lane_set_retry(lane, result->first_retry_at);
 	if (lane != NULL && result->outcome == DBOPT_JOB_LOCKED)
 		dbopt_locked_note(lane->source_id, now);
 	if (job->kind == DBOPT_JOB_SUSPECTS)

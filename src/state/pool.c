@@ -5,11 +5,14 @@
 #include "postgres.h"
 
 #include "postmaster/interrupt.h"
+#include "state/circuit.h"
 #include "state/news.h"
 #include "state/pool.h"
 #include "state/stats.h"
 
 DbOptSession *dbopt_my_session = NULL;
+
+static TimestampTz first_retry_at = DT_NOEND;	/* not known to the scheduler */
 
 /*
  * To be asked before each hand-out: what was committed before this call is
@@ -28,6 +31,7 @@ dbopt_session_should_yield(void)
 						pg_atomic_read_u64(&database->news_taken));
 	pg_memory_barrier();
 	return pg_atomic_read_u32(&dbopt_my_session->yield) != 0 ||
+		first_retry_at != DT_NOEND ||
 		ConfigReloadPending;
 }
 
@@ -79,4 +83,22 @@ dbopt_session_in_flight(int handler_slot, int delta)
 		return;
 	note_handler(handler_slot);
 	dbopt_my_session->in_flight += delta;
+}
+
+void
+dbopt_session_retry_at(int handler_slot, TimestampTz at)
+{
+	if (handler_slot >= 0)
+		dbopt_handler_retry_at(handler_slot, at);
+	else
+		first_retry_at = Min(first_retry_at, at);
+}
+
+TimestampTz
+dbopt_session_take_retry(void)
+{
+	TimestampTz at = first_retry_at;
+
+	first_retry_at = DT_NOEND;
+	return at;
 }

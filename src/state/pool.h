@@ -17,6 +17,15 @@ extern void dbopt_session_hold(int handler_slot,
 							   const DbOptAdmission *admission);
 extern void dbopt_session_release(void);
 
+/*
+ * A retry of the handler is due then.  Where the handler has no slot, the job's
+ * result tells the scheduler, and the job ends soon.
+ */
+extern void dbopt_session_retry_at(int handler_slot, TimestampTz at);
+
+/* What that was, since the last call; DT_NOEND: nothing. */
+extern TimestampTz dbopt_session_take_retry(void);
+
 /* Counts events in and out of the handler's in_flight. */
 extern void dbopt_session_in_flight(int handler_slot, int delta);
 

@@ -202,6 +202,7 @@ typedef struct DbOptJobResult
 {
 	DbOptJobOutcome outcome;
 	TimestampTz retry_at;
+	TimestampTz first_retry_at; /* of a handler without a slot; 0: unknown */
 	bool		leftover;		/* a chunk was not settled: another job is to
 								 * run the rest of it */
 	bool		skipped;		/* a retry that is due was locked */

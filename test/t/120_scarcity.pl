@@ -1,0 +1,141 @@
+# Too few worker processes, connections, connections of a role, and handler
+# slots: what can be delivered is, the log says once what is missing, and the
+# rest is delivered when there is enough again.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('scarcity');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+max_logical_replication_workers = 0
+max_worker_processes = 3
+max_connections = 12
+superuser_reserved_connections = 6
+dbopt.max_handlers = 4
+dbopt.pool_max = 4
+dbopt.pool_min = 0
+});
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE other; CREATE ROLE app LOGIN');
+
+foreach my $db (qw(postgres other))
+{
+	$node->safe_psql($db, q{
+		CREATE EXTENSION dbopt CASCADE;
+		SELECT dbopt_create_events('log', false);
+		CREATE TABLE effects (handler text, id uuid);
+		GRANT ALL ON log, effects TO app;
+		CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO public.effects VALUES (e.event_type, e.id); END $$;
+		SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)');
+	});
+}
+
+sub add_event
+{
+	my ($type) = @_;
+
+	$node->safe_psql('postgres', "INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+		VALUES ('$type', 'a', dbopt_uuid_v7(), '{}')");
+	return;
+}
+
+sub delivered
+{
+	my ($type, $count, $name) = @_;
+
+	ok($node->poll_query_until('postgres', "SELECT count(*) FROM effects WHERE handler = '$type'", $count), $name)
+	  or diag $node->safe_psql('postgres', 'SELECT * FROM dbopt_pool_sessions(); SELECT * FROM dbopt_pool_events()');
+	return;
+}
+
+sub times_logged
+{
+	my ($pattern, $offset) = @_;
+
+	return scalar(() = slurp_file($node->logfile, $offset // 0) =~ /$pattern/g);
+}
+
+# ---- worker processes -----------------------------------------------------
+
+# The launcher and two schedulers have all there are.
+ok( $node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^dbopt'", '3'),
+	'no worker process is left');
+add_event('PLAIN');
+$node->wait_for_log(qr/could not start a dbopt session: no free slot/);
+pass('the log says so');
+is($node->safe_psql('postgres', "SELECT count(*) FROM effects"), '0', 'nothing is delivered without one');
+is($node->safe_psql('postgres', "SELECT dbopt_drain('100 ms')"), 'f', 'nor forgotten');
+$node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
+delivered('PLAIN', 1, 'when one becomes free it is');
+is(times_logged(qr/could not start a dbopt session: no free slot/), 1, 'the log has said so once');
+
+# A database that finds none for its scheduler.
+$node->safe_psql('postgres', 'DROP EXTENSION dbopt CASCADE; DROP TABLE log, effects CASCADE');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '1');
+$node->restart;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('log', false);
+	CREATE TABLE effects (handler text, id uuid);
+	GRANT ALL ON log, effects TO app;
+	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS
+		$$ BEGIN INSERT INTO public.effects VALUES (e.event_type, e.id); END $$;
+	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)');
+});
+$node->wait_for_log(qr/found no free slot for a background worker/);
+add_event('PLAIN');
+is($node->safe_psql('postgres', "SELECT count(*) FROM log"), '1', 'events are written without any worker');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '12');
+$node->restart;
+delivered('PLAIN', 1, 'and delivered when there are some');
+
+# ---- connections -----------------------------------------------------------
+
+my @clients = map { $node->background_psql('postgres', extra_params => [ '-U', 'app' ]) } 1 .. 6;
+my ($status) = $node->psql('postgres', 'SELECT', extra_params => [ '-U', 'app' ]);
+isnt($status, 0, 'no connection is left');
+add_event('PLAIN');
+delivered('PLAIN', 2, 'which is nothing to the workers');
+
+# ---- connections of a role -------------------------------------------------
+
+# Releases of PostgreSQL differ in whether workers are held to this limit.
+$node->safe_psql('postgres', q{
+	ALTER ROLE app CONNECTION LIMIT 1;
+	SELECT dbopt_register_handler('apps', 'APPS', 'handle(log)', run_as => 'app')});
+add_event('APPS');
+add_event('PLAIN');
+delivered('PLAIN', 3, 'a role at its limit holds up no other');
+$_->quit foreach @clients;
+delivered('APPS', 1, 'and is delivered to when its clients have gone, if not before');
+
+# ---- slots of handlers ------------------------------------------------------
+
+# Each of these fails once.  With those above they are more than four.
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', q{
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown)
+	VALUES ('quick', 2, '10 ms', '10 ms', 'none', true);
+	CREATE FUNCTION fail(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NOT EXISTS (SELECT FROM public.dbopt_pending_retries r WHERE r.event_id = e.id::text) THEN
+			RAISE 'not at first';
+		END IF;
+		INSERT INTO public.effects VALUES (e.event_type, e.id);
+	END $$;
+	SELECT dbopt_register_handler('h' || n, 'H' || n, 'fail(log)', policy => 'quick') FROM generate_series(1, 6) n;
+});
+$node->wait_for_log(qr/runs without a circuit breaker and without statistics/, $offset);
+pass('the log says that handlers have no slot');
+add_event("H$_") foreach 1 .. 6;
+delivered("H$_", 1, "handler h$_ is delivered to, with a retry") foreach 1 .. 6;
+is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained');
+
+$node->stop('fast');
+done_testing();
