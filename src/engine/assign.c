@@ -277,6 +277,17 @@ may_arrange(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
 }
 
 /*
+ * Do events have all that they may?  Then one of their sessions can do this,
+ * and another one would be of no use.
+ */
+static bool
+is_full_of_events(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
+{
+	return candidate->job.kind != DBOPT_JOB_SQL &&
+		dbopt_crew_busy() - dbopt_crew_calls() >= bulkheads->events;
+}
+
+/*
  * No session for this candidate now.  False: nor for any other.
  */
 static bool
@@ -292,7 +303,10 @@ leave_waiting(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 	else if (++events_unmet > bulkheads->all)
 		return dbopt_crew_busy() < dbopt_crew_size() ||
 			dbopt_crew_calls() > 0;
-	arrange_session(candidate, candidates, bulkheads->all, now);
+	if (is_full_of_events(candidate, bulkheads))
+		ask_for_turn(candidate, candidates, now);
+	else
+		arrange_session(candidate, candidates, bulkheads->all, now);
 	return true;
 }
 
@@ -312,7 +326,7 @@ dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 	{
 		DbOptCandidate *candidate = &candidates->items[i];
 
-		if (!dbopt_schedule_has_room(&candidate->job, bulkheads.events))
+		if (!dbopt_schedule_has_room(&candidate->job, limits->max))
 			continue;
 		if (has_place(candidate, &bulkheads) && try_idle(candidate, now))
 		{

@@ -85,6 +85,20 @@ describe_users(const Usage *usage)
 	return text.data;
 }
 
+/* Sessions that run SQL of this role's callers. */
+static int
+calls_of_role(const Usage *usage, Oid roleid)
+{
+	int			count = 0;
+
+	for (int i = 0; i < usage->count; i++)
+		if (usage->sessions[i].state == DBOPT_SESSION_BUSY &&
+			usage->sessions[i].roleid == roleid &&
+			usage->sessions[i].job.kind == DBOPT_JOB_SQL)
+			count++;
+	return count;
+}
+
 static char *
 find_reason(const DbOptCaller *caller, char **hint)
 {
@@ -101,6 +115,14 @@ find_reason(const DbOptCaller *caller, char **hint)
 	if (caller->error[0] != '\0')
 		return psprintf("The last session could not be created: %s (SQLSTATE %s).",
 						caller->error, caller->error_code);
+	if (caller->role_limit >= 0 && calls_of_role(&usage, caller->roleid) >=
+		caller->role_limit)
+	{
+		*hint = "Use ALTER ROLE ... CONNECTION LIMIT to allow more.";
+		return psprintf("Callers of role %s may have %d sessions, which are in use.",
+						GetUserNameFromId(caller->roleid, false),
+						caller->role_limit);
+	}
 	if (usage.busy >= max)
 	{
 		*hint = "Consider increasing dbopt.pool_max.";
@@ -114,7 +136,7 @@ find_reason(const DbOptCaller *caller, char **hint)
 						usage.busy);
 	}
 	if (usage.busy > 0)
-		return psprintf("%d of %d sessions are in use: %s; the others are kept for other roles or for events, or are still being created.",
+		return psprintf("%d of %d sessions are in use: %s; the others are kept for events, or are still being created.",
 						usage.busy, max, describe_users(&usage));
 	return "The session for this role is still being created.";
 }

@@ -14,7 +14,7 @@ set -uo pipefail
 
 rounds=${ROUNDS:-5}
 failures=0
-all_parts=(throughput marked failing latency types inserts pinned behind idle memory scrape)
+all_parts=(throughput marked failing latency types inserts pinned behind pooled counting idle memory scrape)
 read -r -a parts <<<"${*:-${BENCH:-${all_parts[*]}}}"
 
 # ---- tools ---------------------------------------------------------------
@@ -317,6 +317,106 @@ round_behind() {
 	sql "SELECT dbopt_pause_handler('million')" "SELECT bench.fill('bench.million', 200000)" || return
 	value=$(sql "CALL bench.go('million', 200000)") || return
 	record behind "$reference" "$value"
+}
+
+# ---- callers' SQL --------------------------------------------------------
+
+lines_pooled() {
+	cat <<-'END'
+		pooled_persistent|dbopt_with_connection('SELECT 1'), to dblink on a connection that is kept|us|ratio <= 1
+		pooled_connecting|the same, to dblink connecting each time|us|ratio <= 0.05
+		pooled_plain|the same, to plain EXECUTE|us|
+		pooled_parallel|4 callers at a time, to dblink on connections that are kept|calls/s|ratio >= 1
+		pooled_rows|result of 1,000,000 rows, to dblink on a connection that is kept|rows/s|ratio >= 1
+	END
+}
+
+setup_pooled() {
+	sql 'CREATE EXTENSION IF NOT EXISTS dblink' "SELECT bench.connect()" >/dev/null || return
+	echo "SELECT bench.connect(); SELECT count(*) FROM dbopt_with_connection('SELECT 1')" >"$work/pooled.sql"
+	echo "SELECT bench.connect(); SELECT count(*) FROM dblink('bench', 'SELECT 1') AS x (a int)" >"$work/dblink.sql"
+}
+
+# call_rate SCRIPT: calls a second of 4 clients, each with a connection of
+# dblink's own.
+call_rate() {
+	pgbench -n -c 4 -j 2 -t 2000 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
+		sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+}
+
+round_pooled() {
+	local value reference rows='SELECT i AS id, md5(i::text) AS text FROM generate_series(1, 1000000) i'
+
+	value=$(sql "SELECT bench.call_time(\$\$SELECT 1 FROM dbopt_with_connection('SELECT 1')\$\$, 5000)") || return
+	reference=$(sql 'SELECT bench.connect()' \
+		"SELECT bench.call_time(\$\$SELECT 1 FROM dblink('bench', 'SELECT 1') AS x (a int)\$\$, 5000)") || return
+	record pooled_persistent "$reference" "$value"
+	reference=$(sql "SELECT bench.call_time(format('SELECT 1 FROM dblink(%L, ''SELECT 1'') AS x (a int)', bench.here()), 100)") || return
+	record pooled_connecting "$reference" "$value"
+	record pooled_plain "$(sql "SELECT bench.call_time('SELECT 1', 5000)")" "$value"
+	value=$(call_rate pooled) && reference=$(call_rate dblink) || return
+	record pooled_parallel "$reference" "$value"
+	value=$(sql "CALL bench.run(format('SELECT count(*) FROM dbopt_with_connection(%L)', '$rows'), 1000000)") || return
+	reference=$(sql 'SELECT bench.connect()' \
+		"CALL bench.run(format('SELECT count(*) FROM dblink(''bench'', %L) AS x (id int, text text)', '$rows'), 1000000)") || return
+	record pooled_rows "$reference" "$value"
+}
+
+# ---- counting ------------------------------------------------------------
+
+lines_counting() {
+	cat <<-'END'
+		counting_chunks|plain log, 1 session, to a build that does not count|events/s|ratio >= 0.99
+		counting_single|with chunk_size 1, to a build that does not count|events/s|ratio >= 0.99
+	END
+}
+
+# The same library with the functions that count replaced when it is linked.
+setup_counting() {
+	local objects
+
+	objects=$(cd "$tree" && echo src/*.o src/*/*.o)
+	cp "$(pg_config --pkglibdir)/dbopt.so" "$work/counting.so"
+	make -s -C "$tree" PG_CONFIG="$PG_CONFIG" with_llvm=no MODULE_big=uncounted OBJS="$objects test/bench/uncounted.o" \
+		SHLIB_LINK='-Wl,--wrap=dbopt_tally_time -Wl,--wrap=dbopt_tally_times -Wl,--wrap=dbopt_stats_add -Wl,--wrap=dbopt_stats_mean_time' \
+		uncounted.so >>"$logs/build.log" 2>&1 || return
+	cp "$tree/uncounted.so" "$work/uncounted.so"
+	sql "SELECT bench.fill('bench.short', 200000)"
+}
+
+# use_library NAME: from the next start on, which is now.
+use_library() {
+	server_stop || return
+	cp "$work/$1.so" "$(pg_config --pkglibdir)/dbopt.so"
+	run "${tester[@]}" "$bindir/pg_ctl" -D "$work/data" -l "$logs/server.log" -w start >>"$logs/start.log" 2>&1
+}
+
+# drain_rates: events a second by the clock on the wall, with the usual chunks
+# (the median of three) and with chunks of one event.
+drain_rates() {
+	local i
+
+	sql "SELECT dbopt_drain('30 s')" >/dev/null
+	for i in 1 2 3; do
+		sql "CALL bench.drain('bench.noop(bench.short)', 'bench.short', 200000)" || return
+	done | sort -g | sed -n 2p
+	fill short 20000
+	sql "CALL bench.drain('bench.noop(bench.short)', 'bench.short', 20000, 1)" || return
+	fill short 200000
+}
+
+round_counting() {
+	local reference value
+
+	use_library uncounted || return
+	reference=$(drain_rates)
+	use_library counting || return
+	value=$(drain_rates)
+	read -r -a reference <<<"${reference//$'\n'/ }"
+	read -r -a value <<<"${value//$'\n'/ }"
+	[ ${#reference[@]} = 2 ] && [ ${#value[@]} = 2 ] || return
+	record counting_chunks "${reference[0]}" "${value[0]}"
+	record counting_single "${reference[1]}" "${value[1]}"
 }
 
 # ---- at rest -------------------------------------------------------------

@@ -143,6 +143,57 @@ BEGIN
 	CALL bench.unregister(handler);
 END $$;
 
+-- The same by the clock on the wall, for libraries that do not count.
+CREATE PROCEDURE bench.drain(function regprocedure, events regclass, n bigint, chunk int DEFAULT NULL,
+	INOUT per_second float8 DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+	handler constant text := 'bench.' || clock_timestamp();
+	started timestamptz;
+BEGIN
+	CALL bench.register(handler, function, events, 1, chunk, 'bench_async');
+	PERFORM dbopt_resume_handler(handler);
+	COMMIT;
+	started := clock_timestamp();
+	IF NOT dbopt_drain('5 min') THEN
+		RAISE 'not all events were delivered';
+	END IF;
+	per_second := n / bench.seconds_since(started);
+	CALL bench.unregister(handler);
+END $$;
+
+-- ---- callers' SQL --------------------------------------------------------
+
+-- How to connect to this database, for dblink.
+CREATE FUNCTION bench.here() RETURNS text LANGUAGE sql AS $$
+	SELECT format('dbname=%s host=%s port=%s', current_database(),
+		current_setting('unix_socket_directories'), current_setting('port'))
+$$;
+
+-- Connects dblink, unless it is connected.
+CREATE FUNCTION bench.connect() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF 'bench' = ANY (dblink_get_connections()) THEN
+		RETURN;
+	END IF;
+	PERFORM dblink_connect('bench', bench.here());
+END $$;
+
+-- Microseconds that a call takes, of n.
+CREATE FUNCTION bench.call_time(statement text, n int) RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz;
+BEGIN
+	FOR i IN 1 .. 10 LOOP
+		EXECUTE statement;
+	END LOOP;
+	started := clock_timestamp();
+	FOR i IN 1 .. n LOOP
+		EXECUTE statement;
+	END LOOP;
+	RETURN bench.seconds_since(started) * 1000000 / n;
+END $$;
+
 -- After a part has failed, nothing of it is left for the next one.
 CREATE PROCEDURE bench.clean_up() LANGUAGE plpgsql AS $$
 DECLARE
