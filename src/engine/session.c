@@ -195,13 +195,18 @@ set_defaults(void)
 }
 
 /*
- * A caller's cancel that arrives when another job has begun is nobody's.
+ * A caller's cancel that arrives when another job has begun, or when the
+ * session has given back its slot, is nobody's.
  */
 static void
 handle_cancel(SIGNAL_ARGS)
 {
-	uint64		call = pg_atomic_exchange_u64(&dbopt_my_session->cancel, 0);
+	DbOptSession *session = dbopt_my_session;
+	uint64		call;
 
+	if (session == NULL)
+		return;
+	call = pg_atomic_exchange_u64(&session->cancel, 0);
 	if (call == 0 || call == current_call)
 		StatementCancelHandler(postgres_signal_arg);
 }
