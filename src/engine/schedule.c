@@ -379,6 +379,24 @@ dbopt_track_doubt(DbOptTrack *track)
 }
 
 /*
+ * Every cursor is to be looked at anew: a handler that was paused or broken may
+ * have turned away what it is now to run, or a session has gone of whose work
+ * nothing is known.
+ */
+void
+dbopt_tracks_doubt(uint64 news, TimestampTz now)
+{
+	DbOptTrack *track;
+
+	for (track = dbopt_track_next(true); track != NULL;
+		 track = dbopt_track_next(false))
+	{
+		dbopt_track_doubt(track);
+		dbopt_track_want(track, news, now);
+	}
+}
+
+/*
  * Is there a doubtful track that could be served now?
  */
 bool

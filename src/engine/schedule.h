@@ -135,6 +135,7 @@ extern DbOptTrack *dbopt_lane_take(DbOptLane *lane);
 extern void dbopt_lane_put_back(DbOptLane *lane, DbOptTrack *track);
 extern TimestampTz dbopt_tracks_put_off_until(TimestampTz now);
 extern void dbopt_track_doubt(DbOptTrack *track);
+extern void dbopt_tracks_doubt(uint64 news, TimestampTz now);
 extern void dbopt_tracks_trust(void);
 extern bool dbopt_schedule_checks_due(TimestampTz now);
 

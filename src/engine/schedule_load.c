@@ -180,23 +180,6 @@ load_tracks(const DbOptConfig *config, uint64 news, TimestampTz now)
 	}
 }
 
-/*
- * Handlers have changed: one that was paused or broken may have turned away
- * what it is now to run, so that every cursor is looked at anew.
- */
-static void
-doubt_tracks(uint64 news, TimestampTz now)
-{
-	DbOptTrack *track;
-
-	for (track = dbopt_track_next(true); track != NULL;
-		 track = dbopt_track_next(false))
-	{
-		dbopt_track_doubt(track);
-		dbopt_track_want(track, news, now);
-	}
-}
-
 /* ---- chunks -------------------------------------------------------------- */
 
 /*
@@ -309,7 +292,7 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		dbopt_schedule_recount();
 	}
 	if (changed)
-		doubt_tracks(news, now);
+		dbopt_tracks_doubt(news, now);
 	if (what->chunks || changed)
 		load_chunks(now);
 	if (what->indexes || changed)

@@ -252,6 +252,11 @@ apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
 			 track = dbopt_track_next(false))
 			dbopt_track_want(track, number, now);
 	}
+	if (news->orphans)
+	{
+		dbopt_tracks_doubt(number, now);
+		dbopt_probation_doubt();
+	}
 	if (news->config)
 		what.lanes = what.discover = true;
 	what.objects = news->objects;

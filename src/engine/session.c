@@ -108,6 +108,7 @@ session_exit(int code, Datum arg)
 {
 	DbOptSession *session = dbopt_my_session;
 	Oid			dboid;
+	bool		orphaned;
 	bool		alone;
 
 	if (session == NULL)
@@ -122,8 +123,10 @@ session_exit(int code, Datum arg)
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
 	session->pid = 0;
-	alone = session->job.kind == DBOPT_JOB_SUSPECTS &&
-		!scheduler_present(session);
+	orphaned = !scheduler_present(session);
+	alone = orphaned && session->job.kind == DBOPT_JOB_SUSPECTS;
+	if (orphaned)
+		dbopt_news_put_orphan(dboid);
 	wake_waiting_schedulers();
 	LWLockRelease(dbopt_shared->lock);
 	if (alone)

@@ -27,6 +27,7 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 	news->objects = source->objects;
 	news->settings = source->settings;
 	news->tables = source->tables;
+	news->orphans = source->orphans;
 	memcpy(news->types, source->types, source->count * sizeof(uint64));
 	source->count = 0;
 	source->many = false;
@@ -34,13 +35,30 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 	source->objects = false;
 	source->settings = false;
 	source->tables = false;
+	source->orphans = false;
 	SpinLockRelease(&database->news_mutex);
 
 	if (news->count == 0 && !news->many && !news->config && !news->objects &&
-		!news->settings && !news->tables)
+		!news->settings && !news->tables && !news->orphans)
 		return false;
 	pg_atomic_fetch_add_u64(&database->news_taken, 1);
 	return true;
+}
+
+/*
+ * What a session had in its hands is nobody's now, and its scheduler is no
+ * longer there to know.  The caller holds dbopt_shared->lock.
+ */
+void
+dbopt_news_put_orphan(Oid dboid)
+{
+	DbOptDatabase *database = dbopt_database_find(dboid);
+
+	if (database == NULL)
+		return;
+	SpinLockAcquire(&database->news_mutex);
+	database->news.orphans = true;
+	SpinLockRelease(&database->news_mutex);
 }
 
 /*

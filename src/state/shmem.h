@@ -53,6 +53,8 @@ typedef struct DbOptNews
 								 * changed */
 	bool		objects;		/* tables, functions, schemas or roles changed */
 	bool		settings;		/* of a role, or of the database */
+	bool		orphans;		/* a session has gone that an earlier
+								 * scheduler had started */
 	bool		tables;			/* that may lack declared indexes: they are to
 								 * be had at once */
 } DbOptNews;
