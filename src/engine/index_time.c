@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include <math.h>
+#include <time.h>
 
 #include "access/gin.h"
 #include "access/nbtree.h"
@@ -20,7 +21,6 @@
 #include "engine/index_time.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "utils/lsyscache.h"
 #include "utils/tuplesort.h"
 
@@ -81,6 +81,16 @@ make_sort_keys(const DbOptIndexShape *shape, SortKeys *keys)
 	return true;
 }
 
+/* Of this process alone: a sample is too small to be interrupted. */
+static double
+processor_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return time.tv_sec * 1000.0 + time.tv_nsec / 1000000.0;
+}
+
 static void
 put_rows(Tuplesortstate *sort, const DbOptIndexSample *sample,
 		 TupleTableSlot *slot)
@@ -110,25 +120,23 @@ sort_sample(const DbOptIndexShape *shape, const DbOptIndexSample *sample,
 						 keys->operators, shape->collations,
 						 keys->nulls_first, maintenance_work_mem, NULL,
 						 TUPLESORT_NONE);
-	instr_time	start;
-	instr_time	end;
+	double		start = processor_ms();
+	double		end;
 
-	INSTR_TIME_SET_CURRENT(start);
 	put_rows(sort, sample, in);
 	tuplesort_performsort(sort);
 	while (tuplesort_gettupleslot(sort, true, false, out, NULL))
 		;
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
+	end = processor_ms();
 	tuplesort_end(sort);
 	ExecDropSingleTupleTableSlot(in);
 	ExecDropSingleTupleTableSlot(out);
-	return INSTR_TIME_GET_MILLISEC(end);
+	return end - start;
 }
 
 /*
- * The time of "rows" rows.  Of several tries with the sample the best one was
- * not interrupted.
+ * The time of "rows" rows.  The best of several tries with the sample found it
+ * in the processor's cache.
  */
 static double
 sort_ms(const DbOptIndexShape *shape, const DbOptIndexSample *sample,
