@@ -221,6 +221,37 @@ is(sql(q{SELECT DISTINCT who FROM public.who WHERE what <> 'handler'}), 'owner',
 is(sql('SELECT count(*) FROM owner.events WHERE processed'), '8', '... so that events are marked');
 sql('ALTER ROLE postgres RESET search_path');
 
+# ---- the owner of a table that gets an index --------------------------------------------
+
+# Built by the pool: as the owner who can log in, or by a superuser's session
+# for one who cannot; inside CALL dbopt_ensure_indexes(), by its caller.
+sql(q{
+	CREATE ROLE sleeper;
+	CREATE SCHEMA sleeper AUTHORIZATION sleeper;
+	GRANT INSERT ON dbopt_index TO owner;
+	GRANT USAGE ON SCHEMA owner TO sleeper;
+	SET ROLE sleeper;
+	CREATE TABLE sleeper.things (id int);
+	INSERT INTO sleeper.things SELECT generate_series(1, 3);
+	RESET ROLE;
+	SET ROLE owner;
+	CREATE TABLE owner.things AS SELECT generate_series(1, 3) AS id;
+	RESET ROLE;
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('idx_sleeper', 'sleeper.things', '(owner.in_index(id)) WHERE owner.in_predicate(id)')});
+as_role('owner', q{INSERT INTO public.dbopt_index (name, table_name, definition) VALUES ('idx_owner', 'owner.things', '(owner.in_index(id)) WHERE owner.in_predicate(id)')});
+like(as_role('owner', q{INSERT INTO public.dbopt_index (name, table_name, definition) VALUES ('idx_other', 'sleeper.things', '(id)')}),
+	qr/must be owner of table "things"/, 'nobody declares an index for the table of somebody else');
+foreach my $pages (0, 1000)
+{
+	sql(qq{ALTER DATABASE postgres SET dbopt.index_inline_pages = $pages; DROP INDEX IF EXISTS owner.idx_owner, sleeper.idx_sleeper; TRUNCATE who});
+	sql('CALL dbopt_ensure_indexes(NULL, true)');
+	is(sql(q{SELECT string_agg(name || ' ' || status, ', ' ORDER BY name) FROM dbopt_index_status() WHERE table_name IN ('sleeper.things', 'owner.things')}),
+		'idx_owner valid, idx_sleeper valid', "indexes are built, tables up to $pages pages at once");
+	is(sql(q{SELECT count(*) FROM who WHERE who NOT IN ('owner', 'sleeper')}), '0',
+		'... and nobody but the owners of the tables runs what is in them');
+	is(sql(q{SELECT string_agg(DISTINCT what, ', ' ORDER BY what) FROM who}), 'index, predicate', '... which was run');
+}
+
 # ---- what others' handlers say --------------------------------------------------------
 
 sql(q{
@@ -242,6 +273,11 @@ foreach my $case ([ app => 'secret|101|P0001|the secret of app', 'P0001|the secr
 
 	is(as_role($role, $letter), $seen, "a dead letter, seen by $role");
 	is(as_role($role, $stats), $counted, "the statistics, seen by $role");
+}
+foreach my $function (qw(health report metrics prometheus pool_sessions index_status backlog connection_stats circuit_breakers))
+{
+	sql("GRANT EXECUTE ON FUNCTION dbopt_$function TO stranger");
+	unlike(as_role('stranger', "SELECT * FROM dbopt_$function()"), qr/secret of app|permission denied/, "dbopt_$function() tells a stranger nothing of it");
 }
 unlike(slurp_file($node->logfile), qr/the secret of app/, 'the log does not tell it, either');
 like(as_role('owner', q{SELECT dbopt_register_handler('secret', 'SECRET', 'app.secret(jsonb)', 'owner.events', replace => true)}),
