@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
+#include "engine/alert.h"
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
@@ -319,6 +320,8 @@ take_news(TimestampTz *now)
 	what.chunks = dbopt_schedule_checks_due(*now);
 	if (what.lanes)
 		dbopt_probation_doubt();
+	if (what.lanes || what.objects)
+		dbopt_alert_doubt();
 	if (news.tables)
 		dbopt_index_schedule_survey(*now);
 	what.indexes = news.config || dbopt_index_schedule_due(*now);
@@ -346,6 +349,9 @@ take_reports(TimestampTz now)
 	{
 		DbOptReport *report = lfirst(cell);
 
+		if (report->job.kind == DBOPT_JOB_INDEX ||
+			report->job.kind == DBOPT_JOB_LOG_INDEX)
+			dbopt_alert_doubt();
 		if (report->lost)
 			dbopt_schedule_lost(&report->job, now);
 		else
@@ -380,6 +386,7 @@ scheduler_round(void)
 	DbOptPoolLimits limits = dbopt_pool_limits();
 	DbOptCandidates *candidates;
 	TimestampTz probe_at;
+	TimestampTz alert_at;
 	bool		reclaim;
 
 	take_reports(now);
@@ -394,6 +401,10 @@ scheduler_round(void)
 	dbopt_pool_adjust(&limits, reclaim, now, &candidates->next);
 	publish_round(candidates);
 	candidates->next = Min(candidates->next, dbopt_log_left_out(now));
+	alert_at = dbopt_alert_round(database,
+								 candidates->due > 0 || dbopt_crew_busy() > 0,
+								 now);
+	candidates->next = Min(candidates->next, alert_at);
 	return Min(Min(candidates->next, discover_at), probe_at);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "policy/health.h"
 #include "state/database.h"
 #include "state/history.h"
 #include "state/hold.h"
@@ -43,6 +44,7 @@ fill_slot(DbOptDatabase *database, Oid dboid)
 		clear_counts(database);
 		dbopt_history_begin(database, dboid);
 		memset(&database->refused, 0, sizeof(database->refused));
+		pg_atomic_write_u32(&database->health_told, DBOPT_HEALTHY);
 		pg_atomic_write_u32(&database->probation,
 							dbopt_shared->unclean_start ?
 							DBOPT_PROBATION_AHEAD : DBOPT_PROBATION_OVER);

@@ -135,6 +135,7 @@ typedef struct DbOptDatabase
 	pg_atomic_uint32 waiting;	/* of these, kept waiting by the pool alone */
 	pg_atomic_uint64 pool_events[DBOPT_POOL_EVENTS];
 	pg_atomic_uint32 probation; /* DbOptProbation */
+	pg_atomic_uint32 health_told;	/* DbOptHealth: by the last alert */
 	pg_atomic_uint32 lines_left_out;	/* some handler's budget says so */
 	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
 								 * dbopt_drain() can wait for one */

@@ -1,0 +1,164 @@
+# A change of the overall health is told once, by the log and by NOTIFY, when it
+# has lasted; what flaps is no storm, and a server at rest stays at rest.
+use strict;
+use warnings;
+
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('alerts');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'dbopt'
+max_worker_processes = 16
+dbopt.alert_delay = '400 ms'
+autovacuum = off
+});
+$node->start;
+
+# Something that quotes and that JSON escapes.
+my $db = 'the "shop"';
+$node->safe_psql('postgres', 'CREATE DATABASE "the ""shop"""');
+
+sub sql
+{
+	my ($statement) = @_;
+
+	return $node->safe_psql($db, $statement);
+}
+
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('events', mark_processed => false);
+	CREATE FUNCTION work(events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF $1.event_type = 'SECRET.BAD' THEN
+			RAISE EXCEPTION 'payload %', $1.data USING ERRCODE = 'data_exception';
+		END IF;
+	END $$;
+	SELECT dbopt_register_handler('work', 'SECRET.*', 'work(events)');
+});
+
+sub insert
+{
+	my ($type) = @_;
+
+	sql("INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('$type', 'a', gen_random_uuid(), '{\"k\": \"card\"}')");
+	return;
+}
+
+# ---- a client that listens -----------------------------------------------
+
+my ($in, $out, $err) = ('', '', '');
+my $listener = IPC::Run::start([ 'psql', '-X', '-q', '-A', '-t', '-d', $node->connstr($db) ],
+	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+$in = "LISTEN dbopt_alert;\n";
+
+# What has come until now.
+my $asked = 0;
+sub alerts
+{
+	my $mark = 'asked ' . ++$asked;
+
+	$in .= "SELECT '$mark';\n";
+	$listener->pump until $out =~ /^\Q$mark\E$/m;
+	return map { decode_json($_) } $out =~ /^Asynchronous notification "dbopt_alert" with payload "(.*)" received/mg;
+}
+
+sub logged
+{
+	my @lines = slurp_file($node->logfile) =~ /LOG:  (health of database is \w+, was \w+)$/mg;
+
+	return @lines;
+}
+
+# Waits for so many alerts, and that there are no more.
+sub wait_for_alerts
+{
+	my ($count, $name) = @_;
+	my @alerts;
+
+	$node->poll_query_until($db, 'SELECT true') and @alerts = alerts() until @alerts >= $count;
+	is(scalar @alerts, $count, $name);
+	is(scalar logged(), $count, '... and as often in the log');
+	return $alerts[-1];
+}
+
+is(scalar alerts(), 0, 'no alert while all is well');
+
+# ---- one change, one alert -----------------------------------------------
+
+insert('SECRET.BAD');
+my $alert = wait_for_alerts(1, 'one alert for a dead letter');
+is($alert->{database}, $db, 'the database');
+is($alert->{environment}, 'development', 'the environment');
+is("$alert->{previous} $alert->{status}", 'healthy degraded', 'what has changed');
+is_deeply($alert->{checks}, { dead_letters => 'degraded' }, 'which check');
+like($alert->{at}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/, 'when');
+is(join(' ', sort keys %$alert), 'at checks database environment previous status', 'and nothing else');
+like(slurp_file($node->logfile), qr/DETAIL:  \{"database": "the \\"shop\\"", .*"checks": \{"dead_letters": "degraded"\}\}$/m,
+	'the log has the same');
+unlike(join(' ', slurp_file($node->logfile) =~ /^.*LOG:  health of.*\n.*$/mg), qr/card|payload|SECRET/, 'no payload is told');
+
+# Another one is no change of the overall status; a worse check is.
+insert('SECRET.BAD');
+sql('SELECT dbopt_drain()');
+sql(q{SELECT dbopt_trip_circuit_breaker('work')});
+$alert = wait_for_alerts(2, 'one alert for all breakers open');
+is("$alert->{previous} $alert->{status}", 'degraded critical', 'it is worse');
+is_deeply($alert->{checks}, { dead_letters => 'degraded', breakers => 'critical' }, 'two checks');
+
+# A scheduler that starts anew does not tell it again; nor does it forget.
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = current_database()});
+$node->poll_query_until($db, q{SELECT status FROM dbopt_health() WHERE check_name = 'scheduler'}, 'healthy');
+sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_discard_dead_letters()});
+$alert = wait_for_alerts(3, 'one alert when all is well again');
+is("$alert->{previous} $alert->{status}", 'critical healthy', 'it is well');
+is_deeply($alert->{checks}, {}, 'no check to name');
+
+# ---- flapping ------------------------------------------------------------
+
+# Each change lasts for less than the delay: 2 s in all.
+my $until = $node->safe_psql('postgres', "SELECT clock_timestamp() + interval '2 s'");
+my $flaps = 0;
+while ($node->safe_psql('postgres', "SELECT clock_timestamp() < '$until'") eq 't')
+{
+	sql(q{SELECT dbopt_trip_circuit_breaker('work')});
+	sql(q{SELECT dbopt_reset_circuit_breaker('work')});
+	$flaps++;
+}
+cmp_ok($flaps, '>=', 3, 'it has flapped');
+is(scalar alerts(), 3, 'nothing is told that does not last');
+
+# ---- off, and at rest ----------------------------------------------------
+
+sql(q{SELECT dbopt_pause()});
+wait_for_alerts(4, 'paused');
+sql(q{SELECT dbopt_resume()});
+$alert = wait_for_alerts(5, 'resumed');
+is("$alert->{previous} $alert->{status}", 'degraded healthy', 'it is well');
+
+# Nobody has seen transactions of its own when nothing happens: the clearing
+# above was the last look.
+my $transactions = q{SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'the "shop"'};
+$in .= "\\q\n";
+$listener->finish;
+ok( $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE datname = 'the "shop"' AND (backend_type = 'client backend' OR state = 'active')}),
+	'nobody is there');
+my $before = $node->safe_psql('postgres', "SELECT pg_sleep(1.5); $transactions"); # -- until the condition holds
+is($node->safe_psql('postgres', "SELECT pg_sleep(3); $transactions"), $before, 'no transaction while nothing happens'); # -- until the condition holds
+
+$node->append_conf('postgresql.conf', 'dbopt.alert_delay = -1');
+$node->reload;
+my $before_off = () = logged();
+sql(q{SELECT dbopt_pause()});
+is(sql(q{SELECT status FROM dbopt_health() WHERE check_name = 'overall'}), 'degraded', 'still looked at by those who ask');
+insert('SECRET.GOOD');
+sql(q{SELECT dbopt_resume(), dbopt_drain()});
+is(scalar logged(), $before_off, 'and nothing is told when that is switched off');
+
+$node->stop;
+done_testing();
