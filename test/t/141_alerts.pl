@@ -14,6 +14,7 @@ $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'dbopt'
 max_worker_processes = 16
 dbopt.alert_delay = '400 ms'
+dbopt.pool_max = 1	# which stays, so that none is ended at rest
 autovacuum = off
 });
 $node->start;
@@ -148,8 +149,11 @@ $listener->finish;
 ok( $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity
 		WHERE datname = 'the "shop"' AND (backend_type = 'client backend' OR state = 'active')}),
 	'nobody is there');
-my $before = $node->safe_psql('postgres', "SELECT pg_sleep(1.5); $transactions"); # -- until the condition holds
-is($node->safe_psql('postgres', "SELECT pg_sleep(3); $transactions"), $before, 'no transaction while nothing happens'); # -- until the condition holds
+my $rest = 'SELECT pg_sleep(3)'; # -- work: being at rest
+$node->safe_psql('postgres', $rest);
+my $before = $node->safe_psql('postgres', $transactions);
+$node->safe_psql('postgres', $rest);
+is($node->safe_psql('postgres', $transactions), $before, 'no transaction while nothing happens');
 
 $node->append_conf('postgresql.conf', 'dbopt.alert_delay = -1');
 $node->reload;
@@ -157,7 +161,8 @@ my $before_off = () = logged();
 sql(q{SELECT dbopt_pause()});
 is(sql(q{SELECT status FROM dbopt_health() WHERE check_name = 'overall'}), 'degraded', 'still looked at by those who ask');
 insert('SECRET.GOOD');
-sql(q{SELECT dbopt_resume(), dbopt_drain()});
+sql(q{SELECT dbopt_resume()});
+sql(q{SELECT dbopt_drain()});
 is(scalar logged(), $before_off, 'and nothing is told when that is switched off');
 
 $node->stop;
