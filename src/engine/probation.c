@@ -18,31 +18,31 @@
  * for ever.  Handlers that take long elsewhere put it off until they have ended
  * what they are at; they get no more before it has run (solo.h), so that each
  * can do that only once.
+ *
+ * Most of what is new to suspicion is innocent, and may take as long as it
+ * likes: a group gets company after a while.  When the server crashes then,
+ * that is one more reason to run its events one by one, and counts against none.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "engine/config.h"
 #include "engine/crew.h"
-#include "engine/exec.h"
 #include "engine/locked.h"
 #include "engine/probation.h"
 #include "engine/suspect.h"
-#include "miscadmin.h"
 #include "pgstat.h"
 #include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/news.h"
 #include "state/solo.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Cursors that are locked in one transaction. */
-#define CURSORS_AT_ONCE	50
+/* Suspects that are new hold up everything for this long, all together. */
+#define GATE_US			(5 * USECS_PER_SEC)
 
-/* Suspects that cannot be run hold up everything for this long. */
-#define GATE_US			(30 * USECS_PER_SEC)
+/* A group runs alone for this long. */
+#define ALONE_US		(5 * USECS_PER_SEC)
 
 /* Others are made to wait for this long for one that is to run alone. */
 #define PATIENCE_US		(10 * USECS_PER_SEC)
@@ -56,7 +56,10 @@
 /* or for this long, where nobody can tell when that will be. */
 #define PUT_OFF_US		(60 * USECS_PER_SEC)
 
-/* Between turns of what is run one by one, others have theirs. */
+/*
+ * Between turns others have theirs: of what is run one by one, and of groups
+ * when the gate is open.  What gets nowhere waits for as long, too.
+ */
 #define REST_US			(500 * 1000)
 
 /* The first run after a crash waits for its policy's delay, up to this. */
@@ -68,7 +71,9 @@ static TimestampTz gate_until;
 static List *suspects = NIL;	/* of DbOptSuspects *, in a context of its own */
 static MemoryContext suspects_context;
 static bool doubt = true;
-static bool running = false;	/* a session that was sent for suspects */
+static bool running = false;	/* a session that was sent for suspects: */
+static DbOptSuspects sent;		/* the last ones that a session was sent for */
+static TimestampTz sent_at;
 static TimestampTz wanted_since = 0;	/* the turn, or a session */
 static TimestampTz rest_until = 0;
 static bool stalling = false;	/* handlers, see dbopt_solo_stall() */
@@ -80,88 +85,13 @@ my_slot(void)
 	return dbopt_database_slot(my_database);
 }
 
-/* ---- reading and marking ------------------------------------------------- */
-
-static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-end_transaction(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
-typedef struct HandOut
-{
-	const DbOptConfig *config;
-	const DbOptCursor *cursor;
-	int			sessions;
-} HandOut;
-
-static void
-hand_out_cursor(void *arg)
-{
-	HandOut    *args = arg;
-
-	dbopt_suspects_hand_out(args->config, args->cursor, args->sessions);
-}
-
-/* What fails here fails for a session, too, which will say so. */
-static void
-try_hand_out(const DbOptConfig *config, const DbOptCursor *cursor,
-			 int sessions)
-{
-	HandOut		args = {config, cursor, sessions};
-	DbOptFailure failure;
-
-	(void) dbopt_exec_try(hand_out_cursor, &args, 0, &failure);
-}
-
-/*
- * Hands out anew what hand-outs that were lost may have held.  None overtakes a
- * restore, nor dbopt_pause().
- */
-static void
-hand_out(int sessions)
-{
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
-												  "dbopt probation",
-												  ALLOCSET_DEFAULT_SIZES);
-	List	   *cursors;
-	int			done = 0;
-
-	begin_transaction();
-	MemoryContextSwitchTo(context);
-	cursors = dbopt_config_get()->paused ? NIL : dbopt_cursors_load();
-	end_transaction();
-	while (done < list_length(cursors))
-	{
-		const DbOptConfig *config;
-
-		begin_transaction();
-		config = dbopt_config_get();
-		for (int i = 0; i < CURSORS_AT_ONCE && done < list_length(cursors); i++)
-			try_hand_out(config, list_nth(cursors, done++), sessions);
-		end_transaction();
-	}
-	MemoryContextDelete(context);
-}
+/* ---- what is marked ------------------------------------------------------ */
 
 static void
 mark_suspects(int sessions)
 {
 	pgstat_report_activity(STATE_RUNNING, "marking suspects of a crash");
-	hand_out(sessions);
-	begin_transaction();
-	if (!dbopt_config_get()->foreign_identity)
-		dbopt_suspects_mark(sessions);
-	end_transaction();
+	dbopt_probation_mark(sessions);
 	pg_atomic_write_u32(&my_slot()->probation, DBOPT_PROBATION_ON);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -173,9 +103,9 @@ dbopt_probation_begin(int database, int sessions)
 	suspects_context = AllocSetContextCreate(TopMemoryContext,
 											 "dbopt suspects",
 											 ALLOCSET_SMALL_SIZES);
-	begin_transaction();
+	dbopt_probation_transaction_begin();
 	dbopt_suspects_judge();
-	end_transaction();
+	dbopt_probation_transaction_end();
 	if (pg_atomic_read_u32(&my_slot()->probation) == DBOPT_PROBATION_AHEAD)
 		mark_suspects(sessions);
 	if (pg_atomic_read_u32(&my_slot()->probation) == DBOPT_PROBATION_ON)
@@ -203,17 +133,43 @@ handler_of(const DbOptSuspects *entry)
 
 /* What has just crashed the server is not run again at once. */
 static void
-delay(DbOptSuspects *entry, const DbOptConfig *config)
+delay(DbOptSuspects *entry, const DbOptHandler *handler)
 {
-	DbOptHandler *handler = dbopt_config_handler(config, handler_of(entry));
 	int64		after;
 
-	if (handler == NULL || started_at == 0)
+	if (started_at == 0)
 		return;
 	after = dbopt_backoff_base(&handler->policy->backoff, entry->suspicion);
 	if (entry->suspicion == DBOPT_SUSPECT_GROUP)
 		after = Min(after, FIRST_DELAY_US);
 	entry->due_at = Max(entry->due_at, started_at + after);
+}
+
+/*
+ * Has a session been sent for these, and nothing has changed?  Retries of an
+ * ordered handler may wait for others that are not due, and rows be locked.
+ */
+static bool
+got_nowhere(const DbOptSuspects *entry)
+{
+	return entry->handler_id == sent.handler_id &&
+		entry->cursor_id == sent.cursor_id && entry->seq == sent.seq &&
+		entry->suspicion == sent.suspicion && entry->count == sent.count;
+}
+
+static void
+complete(DbOptSuspects *entry, const DbOptConfig *config)
+{
+	const DbOptHandler *handler = dbopt_config_handler(config,
+													   handler_of(entry));
+
+	if (handler == NULL)
+		return;
+	entry->in_group = entry->suspicion == DBOPT_SUSPECT_GROUP &&
+		handler->policy->max_attempts >= DBOPT_CRASHES_WITH_GROUP;
+	delay(entry, handler);
+	if (got_nowhere(entry))
+		entry->due_at = Max(entry->due_at, rest_until);
 }
 
 void
@@ -227,13 +183,13 @@ dbopt_probation_read(TimestampTz now)
 		return;
 	doubt = false;
 	MemoryContextReset(suspects_context);
-	begin_transaction();
+	dbopt_probation_transaction_begin();
 	config = dbopt_config_get();
 	MemoryContextSwitchTo(suspects_context);
 	suspects = dbopt_suspects_load();
 	foreach(cell, suspects)
-		delay(lfirst(cell), config);
-	end_transaction();
+		complete(lfirst(cell), config);
+	dbopt_probation_transaction_end();
 	MemoryContextSwitchTo(previous);
 }
 
@@ -265,12 +221,20 @@ is_runnable(const DbOptSuspects *entry, TimestampTz *next)
 	return blocked == 0;
 }
 
+/* Do all others wait for suspects that are new? */
+static bool
+gate_is_closed(TimestampTz now)
+{
+	return started_at != 0 && now < gate_until;
+}
+
 static TimestampTz
-due_at(const DbOptSuspects *entry)
+due_at(const DbOptSuspects *entry, TimestampTz now)
 {
 	TimestampTz at = Max(entry->due_at, stalled_until);
 
-	return entry->suspicion == DBOPT_SUSPECT_GROUP ? at : Max(at, rest_until);
+	return entry->suspicion == DBOPT_SUSPECT_GROUP && gate_is_closed(now) ?
+		at : Max(at, rest_until);
 }
 
 static void
@@ -283,21 +247,22 @@ look(Outlook *outlook, TimestampTz now)
 	foreach(cell, suspects)
 	{
 		DbOptSuspects *entry = lfirst(cell);
+		TimestampTz at = due_at(entry, now);
 
 		if (!is_runnable(entry, &outlook->next))
 			continue;
-		if (entry->suspicion == DBOPT_SUSPECT_GROUP && now < gate_until)
+		if (entry->suspicion == DBOPT_SUSPECT_GROUP && gate_is_closed(now))
 			outlook->gate = true;
-		if (due_at(entry) > now)
+		if (at > now)
 		{
-			outlook->next = Min(outlook->next, due_at(entry));
+			outlook->next = Min(outlook->next, at);
 			continue;
 		}
 		outlook->due++;
 		if (outlook->first == NULL ||
 			entry->suspicion < outlook->first->suspicion ||
 			(entry->suspicion == outlook->first->suspicion &&
-			 due_at(entry) < due_at(outlook->first)))
+			 at < due_at(outlook->first, now)))
 			outlook->first = entry;
 	}
 	if (outlook->gate)
@@ -321,7 +286,8 @@ ask_to_yield(void)
 
 /* Puts the suspects in the candidates' place. */
 static void
-propose(DbOptCandidates *candidates, const DbOptSuspects *entry)
+propose(DbOptCandidates *candidates, const DbOptSuspects *entry,
+		TimestampTz now)
 {
 	const DbOptLane *lane = dbopt_lane_find(handler_of(entry));
 	DbOptCandidate *candidate = &candidates->items[0];
@@ -331,11 +297,34 @@ propose(DbOptCandidates *candidates, const DbOptSuspects *entry)
 	candidate->job.handler_id = lane->handler_id;
 	candidate->job.cursor_id = entry->cursor_id;
 	candidate->job.seq = entry->seq;
+	candidate->job.in_group = entry->in_group;
 	candidate->role = lane->role;
 	candidate->priority = lane->priority;
 	candidate->since = entry->due_at;
 	candidate->due = true;
 	candidates->count = 1;
+	sent = *entry;
+	sent_at = now;
+}
+
+/*
+ * Does what runs still run alone?  Says when that may change, else gives the
+ * turn back: until it has ended, no other suspects are run.
+ */
+static bool
+runs_alone(TimestampTz now, TimestampTz *next)
+{
+	if (!running)
+		return false;
+	if (!sent.in_group)
+		return true;
+	if (now < sent_at + ALONE_US)
+	{
+		*next = Min(*next, sent_at + ALONE_US);
+		return true;
+	}
+	dbopt_solo_share(my_database);
+	return false;
 }
 
 /*
@@ -397,16 +386,19 @@ void
 dbopt_probation_choose(DbOptCandidates *candidates, TimestampTz now)
 {
 	Outlook		outlook;
+	bool		alone;
 	bool		mine;
 
 	watch_stalled(now);
 	look(&outlook, now);
-	report(outlook.gate || (running && started_at != 0 && now < gate_until));
+	alone = runs_alone(now, &candidates->next);
+	report(outlook.gate || (alone && gate_is_closed(now)));
 	candidates->due += outlook.due;
 	candidates->next = Min(candidates->next, outlook.next);
 	if (stalling && stalled_until > now)
 		candidates->next = Min(candidates->next, stalled_until);
-	mine = (running || outlook.first != NULL) && dbopt_solo_take(my_database);
+	mine = (alone || (!running && outlook.first != NULL)) &&
+		dbopt_solo_take(my_database);
 	if (mine && !running && lose_patience(outlook.first, now))
 	{
 		candidates->next = now;
@@ -422,7 +414,7 @@ dbopt_probation_choose(DbOptCandidates *candidates, TimestampTz now)
 	if (!mine)
 		dbopt_solo_wake_owner();
 	if (mine && !running && dbopt_solo_is_quiet())
-		propose(candidates, outlook.first);
+		propose(candidates, outlook.first, now);
 	else if (mine || outlook.gate || dbopt_solo_is_others(my_database) ||
 			 pg_atomic_read_u32(&dbopt_shared->probation) != 0)
 		candidates->count = 0;
@@ -447,5 +439,4 @@ dbopt_probation_finished(const DbOptJob *job, const DbOptJobResult *result,
 	rest_until = now + REST_US;
 	if (result->outcome == DBOPT_JOB_FAILED)
 		rest_until = Max(rest_until, result->retry_at);
-	gate_until = now + GATE_US;
 }

@@ -35,4 +35,12 @@ extern void dbopt_probation_finished(const DbOptJob *job,
 									 const DbOptJobResult *result,
 									 TimestampTz now);
 
+/*
+ * probation_mark.c: marks what may have been run when the server ended, in
+ * transactions such as these.
+ */
+extern void dbopt_probation_mark(int sessions);
+extern void dbopt_probation_transaction_begin(void);
+extern void dbopt_probation_transaction_end(void);
+
 #endif							/* DBOPT_PROBATION_H */

@@ -17,6 +17,7 @@
 #include "engine/catalog.h"
 #include "engine/cursor.h"
 #include "engine/queue.h"
+#include "engine/suspect.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -381,7 +382,7 @@ dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id, int64 position,
  * under none; NULL: there is none.
  */
 static DbOptFailed *
-first_behind(int32 handler_id, TimestampTz after, bool suspect)
+first_behind(int32 handler_id, TimestampTz after, int lowest, int highest)
 {
 	Relation	rel = dbopt_table_open(DBOPT_RETRY_QUEUE, AccessShareLock);
 	Relation	index = index_open(dbopt_retry_due_index_oid(),
@@ -398,7 +399,7 @@ first_behind(int32 handler_id, TimestampTz after, bool suspect)
 															 ForwardScanDirection)))
 	{
 		first = failed_from_tuple(tuple, RelationGetDescr(rel));
-		if ((first->suspicion > 0) != suspect)
+		if (first->suspicion < lowest || first->suspicion > highest)
 			first = NULL;
 	}
 	systable_endscan_ordered(scan);
@@ -411,15 +412,16 @@ first_behind(int32 handler_id, TimestampTz after, bool suspect)
 TimestampTz
 dbopt_queue_next(int32 handler_id, TimestampTz after)
 {
-	DbOptFailed *first = first_behind(handler_id, after, false);
+	DbOptFailed *first = first_behind(handler_id, after, 0, 0);
 
 	return first == NULL ? PG_INT64_MAX : first->retry_at;
 }
 
 DbOptFailed *
-dbopt_queue_suspect(int32 handler_id, TimestampTz now)
+dbopt_queue_suspect(int32 handler_id, int highest, TimestampTz now)
 {
-	DbOptFailed *first = first_behind(handler_id, DT_NOBEGIN, true);
+	DbOptFailed *first = first_behind(handler_id, DT_NOBEGIN,
+									  DBOPT_SUSPECT_GROUP, highest);
 
 	return first != NULL && first->retry_at <= now ? first : NULL;
 }

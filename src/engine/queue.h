@@ -70,8 +70,12 @@ extern List *dbopt_queue_claim(DbOptQueue *queue, int32 handler_id,
 extern List *dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id,
 									 int64 position, const char *key);
 
-/* The handler's first due retry under suspicion, not locked; NULL: none. */
-extern DbOptFailed *dbopt_queue_suspect(int32 handler_id, TimestampTz now);
+/*
+ * The handler's first due retry under a suspicion up to "highest", not locked;
+ * NULL: none.
+ */
+extern DbOptFailed *dbopt_queue_suspect(int32 handler_id, int highest,
+										TimestampTz now);
 
 /*
  * Locks one event's retry, if it is as "failed" was when it was claimed: no

@@ -151,7 +151,7 @@ load_retries(List *suspects, MemoryContext context)
 	uint64		rows =
 	dbopt_owner_execute(dbopt_sql("SELECT handler_id::int8,"
 								  " LEAST(suspicion, 2)::int8,"
-								  " min(next_retry_at)"
+								  " min(next_retry_at), count(*)"
 								  " FROM @extschema@.dbopt_retry_queue"
 								  " WHERE suspicion > 0"
 								  " GROUP BY 1, 2"), NULL);
@@ -166,6 +166,7 @@ load_retries(List *suspects, MemoryContext context)
 		entry->suspicion = (int) dbopt_owner_int64(row, 2);
 		entry->due_at = DatumGetTimestampTz(dbopt_owner_value(row, 3,
 															  &isnull));
+		entry->count = dbopt_owner_int64(row, 4);
 		suspects = lappend(suspects, entry);
 	}
 	MemoryContextSwitchTo(previous);

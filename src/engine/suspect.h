@@ -20,6 +20,12 @@
 #define DBOPT_SUSPECT_ALONE		2
 #define DBOPT_SUSPECT_KILLER	3
 
+/*
+ * An event that crashes the server does so once with others, once in a group,
+ * and once alone.  A policy with fewer attempts has no attempt for the group.
+ */
+#define DBOPT_CRASHES_WITH_GROUP	3
+
 /* A chunk, or a handler's retries, under suspicion. */
 typedef struct DbOptSuspects
 {
@@ -27,6 +33,8 @@ typedef struct DbOptSuspects
 	int32		cursor_id;		/* of a chunk; 0: retries */
 	int64		seq;
 	int			suspicion;		/* of retries: 1, or more than 1 */
+	int64		count;			/* of retries */
+	bool		in_group;		/* to be run as a group */
 	TimestampTz due_at;			/* of the first of them */
 } DbOptSuspects;
 

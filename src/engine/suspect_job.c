@@ -9,7 +9,9 @@
  * A chunk, or the first of a handler's retries, is attempted as a group at
  * first: most crashes are nobody's fault, and that takes one durable commit.
  * When the server has crashed in that, they are attempted one by one.  A
- * policy with too few attempts for that many crashes has them so at once.
+ * policy with too few attempts for that many crashes has them so at once: the
+ * scheduler decides (probation.c), which lets others run beside a group that
+ * takes long.
  *
  * An event that crashes the server alone has failed, with an error of its own,
  * and is tried again, alone, as its policy says, or is given up.
@@ -26,20 +28,11 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* One crash with others, one in a group, one alone. */
-#define CRASHES_WITH_GROUP	3
-
 /*
  * Single events are run for this long, then the scheduler may let others have
  * their turn.
  */
 #define TURN_MS		500
-
-static bool
-may_group(const DbOptJobRun *run)
-{
-	return run->delivery.handler->policy->max_attempts >= CRASHES_WITH_GROUP;
-}
 
 static void
 begin_attempt(DbOptJobRun *run, DbOptAttempt *attempt)
@@ -79,7 +72,7 @@ run_chunk(DbOptJobRun *run)
 	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (suspicion < 0)
 		return;
-	if (suspicion == DBOPT_SUSPECT_GROUP && may_group(run))
+	if (suspicion == DBOPT_SUSPECT_GROUP && run->job->in_group)
 		attempt_chunk(run);
 	else
 	{
@@ -96,6 +89,7 @@ run_chunk(DbOptJobRun *run)
 static bool
 choose_retries(DbOptJobRun *run, DbOptAttempt *attempt)
 {
+	bool		in_group = run->job->in_group;
 	DbOptAttempt *crashed;
 	DbOptFailed *suspect;
 
@@ -106,11 +100,14 @@ choose_retries(DbOptJobRun *run, DbOptAttempt *attempt)
 		*attempt = *crashed;
 		return true;
 	}
-	suspect = dbopt_queue_suspect(run->job->handler_id, GetCurrentTimestamp());
+	suspect = dbopt_queue_suspect(run->job->handler_id,
+								  in_group ? DBOPT_SUSPECT_GROUP :
+								  DBOPT_SUSPECT_KILLER,
+								  GetCurrentTimestamp());
 	if (suspect == NULL)
 		return false;
 	memset(attempt, 0, sizeof(*attempt));
-	if (suspect->suspicion != DBOPT_SUSPECT_GROUP || !may_group(run))
+	if (!in_group)
 	{
 		attempt->position = suspect->position;
 		attempt->key = suspect->key;

@@ -128,7 +128,8 @@ typedef struct DbOptDatabase
 	pg_atomic_uint32 wants_session; /* found no free session slot in the
 									 * cluster */
 	pg_atomic_uint32 reclaim;	/* another database wants a session slot */
-	pg_atomic_uint64 news_taken;	/* how often the scheduler took news */
+	pg_atomic_uint64 news_taken;	/* how often the scheduler took news, and
+									 * 1: never 0, which looked_at has first */
 	pg_atomic_uint32 active;	/* jobs assigned and not finished */
 	pg_atomic_uint32 pending;	/* cursors, chunks and due retries known to
 								 * the scheduler and not yet assigned */
@@ -183,6 +184,7 @@ typedef struct DbOptJob
 	int32		source_id;		/* INDEX */
 	int32		cursor_id;		/* DELIVER, CHUNK, SUSPECTS */
 	int64		seq;			/* CHUNK, SUSPECTS */
+	bool		in_group;		/* SUSPECTS: not one by one */
 	TimestampTz since;			/* RETRY: none of the handler's retries is due
 								 * before; 0: unknown */
 	NameData	index;			/* INDEX: as declared */

@@ -60,19 +60,31 @@ runs_suspects(int database)
 	return false;
 }
 
-void
-dbopt_solo_give_back(int database)
+static void
+leave_turn(int database, bool running)
 {
 	bool		free;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	free = dbopt_shared->solo_owner == database + 1 &&
-		!runs_suspects(database);
+		(running || !runs_suspects(database));
 	if (free)
 		dbopt_shared->solo_owner = 0;
 	LWLockRelease(dbopt_shared->lock);
 	if (free)
 		dbopt_schedulers_wake();
+}
+
+void
+dbopt_solo_give_back(int database)
+{
+	leave_turn(database, false);
+}
+
+void
+dbopt_solo_share(int database)
+{
+	leave_turn(database, true);
 }
 
 bool

@@ -25,6 +25,9 @@ extern bool dbopt_solo_take(int database);
  */
 extern void dbopt_solo_give_back(int database);
 
+/* The same while a session runs suspects: others may run beside them. */
+extern void dbopt_solo_share(int database);
+
 /* May this database's scheduler assign jobs?  Under dbopt_shared->lock. */
 extern bool dbopt_solo_permits(int database);
 

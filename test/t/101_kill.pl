@@ -75,10 +75,9 @@ my $pid = session_waiting("wait_event = 'PgSleep'");
 my $offset = -s $node->logfile;
 kill 'KILL', $pid;
 wait_for_crash($offset);
-$node->poll_query_until('postgres', 'SELECT true');
+delivers_again($node, 'after SIGKILL in the middle of a handler, which goes on beside it');
 turn('linger', 'false');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-delivers_again($node, 'after SIGKILL in the middle of a handler');
 
 # A session that stands still and goes on is not taken for dead.
 turn('linger', 'true');

@@ -142,5 +142,22 @@ foreach my $db (qw(one two))
 	add_event($db, 'WAIT.2');
 }
 wait_for('postgres', $at_work, 4, 'four sessions are at work at a time again');
+$node->safe_psql($_, 'UPDATE gate SET is_open = true') foreach qw(one two);
+ok($node->safe_psql($_, "SELECT dbopt_drain('60 s')"), "$_: drained again") foreach qw(one two);
+
+# What waits behind the suspects is found without anybody's saying so.
+$node->safe_psql('one', q{
+	UPDATE gate SET is_open = false;
+	INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+	SELECT 'WAIT.3', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 300)});
+wait_for('postgres', "SELECT ($at_work) > 0", 't', 'many events are at work');
+crash();
+wait_for('one', 'SELECT count(*) FROM dbopt_attempt', 1, 'the first of them run alone');
+wait_for('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND state = 'idle'",
+	2, 'the schedulers have nothing else to do');
+$node->safe_psql('one', 'UPDATE gate SET is_open = true');
+is($node->safe_psql('one', "SELECT dbopt_drain('60 s')"), 't', 'drained after the last crash');
+is($node->safe_psql('one', 'SELECT count(*), count(DISTINCT id), (SELECT count(*) FROM log) FROM effects'),
+	'305|305|305', 'each event once');
 $node->stop('fast');
 done_testing();
