@@ -365,6 +365,18 @@ install_hooks(void)
 }
 
 /*
+ * Each call of dbopt_with_connection() takes a segment of dynamic shared memory,
+ * which costs more than all else of it when the kernel has to make one.  What
+ * the configuration says about it holds.
+ */
+static void
+reserve_dynamic_memory(void)
+{
+	SetConfigOption("min_dynamic_shared_memory", "4MB", PGC_POSTMASTER,
+					PGC_S_DYNAMIC_DEFAULT);
+}
+
+/*
  * Without preloading there are the settings and the functions that need no
  * shared memory; everything else refuses with dbopt_require_preload().
  */
@@ -374,6 +386,7 @@ _PG_init(void)
 	dbopt_guc_define();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	reserve_dynamic_memory();
 	dbopt_shmem_hooks_install();
 	install_hooks();
 	dbopt_launcher_register();

@@ -310,6 +310,20 @@ leave_waiting(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 	return true;
 }
 
+/*
+ * How many callers may be served at a time where they serve themselves until
+ * the next round?
+ */
+static int
+find_direct_calls(const DbOptCandidates *candidates,
+				  const Bulkheads *bulkheads)
+{
+	if (candidates->waiting > 0 || dbopt_crew_outdated() ||
+		dbopt_crew_alive() > bulkheads->all)
+		return 0;
+	return bulkheads->calls;
+}
+
 void
 dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 				  TimestampTz now)
@@ -339,4 +353,5 @@ dbopt_assign_jobs(DbOptCandidates *candidates, const DbOptPoolLimits *limits,
 	}
 	if (!slot_missing)
 		dbopt_crew_all_started();
+	candidates->direct_calls = find_direct_calls(candidates, &bulkheads);
 }

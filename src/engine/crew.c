@@ -164,6 +164,13 @@ clear_stillborn(DbOptMember *member)
 	return cleared;
 }
 
+static bool
+is_call(const DbOptMember *member)
+{
+	return member->state == DBOPT_SESSION_BUSY &&
+		member->job.kind == DBOPT_JOB_SQL;
+}
+
 /*
  * A session has gone, as it was told or not.
  */
@@ -179,11 +186,23 @@ handle_end(const DbOptMember *member, List **reports, TimestampTz now)
 	dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
 	if (member->state == DBOPT_SESSION_BUSY)
 	{
-		dbopt_crew_count(DBOPT_POOL_ERROR);
-		dbopt_crew_log("a dbopt session has died at work", member->role, "",
-					   0, 0);
+		if (!is_call(member))
+			dbopt_crew_log("a dbopt session has died at work", member->role, "",
+						   0, 0);
 		*reports = add_report(*reports, member, NULL);
 	}
+}
+
+/* A caller has taken this session by itself, between two rounds. */
+static void
+note_taken(DbOptMember *member, const DbOptJob *job, TimestampTz since)
+{
+	member->state = DBOPT_SESSION_BUSY;
+	member->since = since;
+	member->job = *job;
+	member->priority = PG_INT32_MAX;
+	member->promoted = false;
+	member->yield = false;
 }
 
 /*
@@ -195,6 +214,8 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 	DbOptSession *session = dbopt_session_slot(member->target.slot);
 	DbOptSessionState state;
 	DbOptJobResult result;
+	DbOptJob	job;
+	TimestampTz since;
 	bool		gone;
 
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
@@ -202,6 +223,10 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 		session->generation != member->target.generation;
 	state = session->state;
 	result = session->result;
+	job = session->job;
+	since = session->since;
+	if (!gone && state == DBOPT_SESSION_IDLE)
+		pg_atomic_write_u32(&session->unseen, 0);
 	LWLockRelease(dbopt_shared->lock);
 
 	if (!gone && member->state == DBOPT_SESSION_STARTING &&
@@ -213,6 +238,8 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 		remove_member(member);
 		return false;
 	}
+	if (state == DBOPT_SESSION_BUSY && member->state == DBOPT_SESSION_IDLE)
+		note_taken(member, &job, since);
 	if (state != DBOPT_SESSION_IDLE || member->state == DBOPT_SESSION_STOPPING)
 		return true;
 
@@ -224,24 +251,14 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 	}
 	else if (member->state == DBOPT_SESSION_BUSY)
 	{
-		dbopt_crew_count(DBOPT_POOL_RELEASE);
 		*reports = add_report(*reports, member, &result);
 	}
-	else
-		return true;
 	member->state = DBOPT_SESSION_IDLE;
-	member->since = now;
+	member->since = since;
 	member->yield = false;
 	if (member->outdated)
 		dbopt_crew_retire(member, now);
 	return true;
-}
-
-static bool
-is_call(const DbOptMember *member)
-{
-	return member->state == DBOPT_SESSION_BUSY &&
-		member->job.kind == DBOPT_JOB_SQL;
 }
 
 static void
@@ -363,6 +380,18 @@ int
 dbopt_crew_alive(void)
 {
 	return nmembers - dbopt_crew_leaving();
+}
+
+/*
+ * Is there one at work that is to leave when it is done?
+ */
+bool
+dbopt_crew_outdated(void)
+{
+	for (int i = 0; i < nmembers; i++)
+		if (members[i].outdated && members[i].state != DBOPT_SESSION_STOPPING)
+			return true;
+	return false;
 }
 
 /*

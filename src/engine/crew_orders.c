@@ -10,6 +10,7 @@
 
 #include "engine/crew.h"
 #include "state/caller.h"
+#include "state/pool.h"
 #include "state/solo.h"
 #include "utils/timestamp.h"
 
@@ -49,14 +50,7 @@ dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 		 dbopt_solo_permits(session->database));
 	procno = session->procno;
 	if (ready)
-	{
-		session->state = DBOPT_SESSION_BUSY;
-		session->since = now;
-		session->job = *job;
-		pg_atomic_write_u32(&session->more, 0);
-		pg_atomic_write_u32(&session->yield, 0);
-		pg_atomic_write_u64(&session->looked_at, 0);
-	}
+		dbopt_session_give(session, job, now);
 	LWLockRelease(dbopt_shared->lock);
 	count_acquisition(ready, calls);
 	if (!ready)

@@ -100,6 +100,11 @@ retire_idle(const DbOptPoolLimits *limits, TimestampTz now, TimestampTz *next)
 		}
 		dbopt_crew_retire(member, now);
 	}
+
+	/* What a caller gives back may not be told. */
+	if (dbopt_crew_calls() > 0)
+		*next = Min(*next, TimestampTzPlusMilliseconds(now,
+													   limits->idle_timeout));
 }
 
 static bool

@@ -191,7 +191,17 @@ pass_notice(const char *data, Size length)
 static void
 raise_lost(const char *detail)
 {
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_POOL,
+		.slot = breaker,
+		.message = "a dbopt session has died at work",
+		.sqlstate = "08006",
+		.subject = "role",
+		.subject_value = GetUserNameFromId(GetUserId(), true)
+	};
+
 	report_failure(true);
+	dbopt_log_line(&line);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg("the pool session that ran the statement has gone"),

@@ -107,6 +107,8 @@ typedef struct DbOptCandidates
 								 * cursor that nobody is sent to now, its
 								 * events and chunks count as one */
 	int			waiting;		/* those left without a session by the pool */
+	int			direct_calls;	/* how many may be served until the next round
+								 * without the scheduler; 0: none */
 	TimestampTz next;			/* when more may be due */
 } DbOptCandidates;
 

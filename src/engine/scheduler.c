@@ -101,6 +101,7 @@ scheduler_exit(int code, Datum arg)
 		pg_atomic_write_u32(&database->pending, 0);
 		pg_atomic_write_u32(&database->waiting, 0);
 		pg_atomic_write_u32(&database->wants_session, 0);
+		pg_atomic_write_u32(&database->direct_calls, 0);
 		dbopt_history_level(database, 0, 0);
 		dismiss_sessions();
 	}
@@ -360,6 +361,18 @@ take_reports(TimestampTz now)
 }
 
 /*
+ * From here to the end of the round no caller takes a session by itself, and
+ * every session that becomes idle says so.
+ */
+static void
+close_door(void)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&database->direct_calls, 0);
+	LWLockRelease(dbopt_shared->lock);
+}
+
+/*
  * For dbopt_drain(), dbopt_pool_stats() and dbopt_report(): what is known at
  * the end of this round.
  */
@@ -372,6 +385,7 @@ publish_round(const DbOptCandidates *candidates)
 	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - others);
 	pg_atomic_write_u32(&database->pending, candidates->due);
 	pg_atomic_write_u32(&database->waiting, candidates->waiting);
+	pg_atomic_write_u32(&database->direct_calls, candidates->direct_calls);
 	dbopt_history_level(database, dbopt_crew_busy(), candidates->waiting);
 	pg_atomic_fetch_add_u64(&database->rounds, 1);
 }
@@ -389,6 +403,7 @@ scheduler_round(void)
 	TimestampTz alert_at;
 	bool		reclaim;
 
+	close_door();
 	take_reports(now);
 	take_news(&now);
 	probe_at = dbopt_locked_probe(now);

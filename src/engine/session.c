@@ -99,6 +99,15 @@ scheduler_present(const DbOptSession *session)
 		database->scheduler_pid != 0;
 }
 
+static void
+count(const DbOptSession *session, DbOptPoolEvent event)
+{
+	DbOptDatabase *database = dbopt_database_slot(session->database);
+
+	if (database->dboid == session->dboid)
+		pg_atomic_fetch_add_u64(&database->pool_events[event], 1);
+}
+
 /*
  * Runs when the process has left the ProcArray and holds no locks, so that
  * whoever waits for it to go may count connections then.
@@ -119,6 +128,8 @@ session_exit(int code, Datum arg)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (session->job.kind == DBOPT_JOB_SQL)
 		dbopt_caller_lose(&session->job);
+	if (session->state == DBOPT_SESSION_BUSY)
+		count(session, DBOPT_POOL_ERROR);
 	dboid = session->dboid;
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
@@ -233,6 +244,20 @@ connect_session(void)
 /* ---- jobs ---------------------------------------------------------------- */
 
 /*
+ * Do callers have to wait for the scheduler?  Else it need not hear at once that
+ * a call is done: the next caller will find the session by itself, and so will
+ * the next round.
+ */
+static bool
+door_closed(const DbOptSession *session)
+{
+	DbOptDatabase *database = dbopt_database_slot(session->database);
+
+	return !scheduler_present(session) ||
+		pg_atomic_read_u32(&database->direct_calls) == 0;
+}
+
+/*
  * The session is ready for its next job, with the last one's result if there
  * was one.
  */
@@ -242,12 +267,14 @@ report_idle(const DbOptJobResult *result)
 	DbOptSession *session = dbopt_my_session;
 	DbOptDatabase *database = dbopt_database_slot(session->database);
 	TimestampTz now = GetCurrentTimestamp();
+	bool		told;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (result != NULL)
 	{
 		session->result = *result;
 		session->jobs_done++;
+		count(session, DBOPT_POOL_RELEASE);
 	}
 	else if (database->dboid == session->dboid)
 		dbopt_database_count_create(database, now - session->since);
@@ -255,10 +282,14 @@ report_idle(const DbOptJobResult *result)
 		session->state == DBOPT_SESSION_BUSY)
 		session->state = DBOPT_SESSION_IDLE;
 	session->since = now;
+	told = result == NULL || session->job.kind != DBOPT_JOB_SQL;
+	pg_atomic_write_u32(&session->unseen, told ? 1 : 0);
+	told |= door_closed(session);
 	LWLockRelease(dbopt_shared->lock);
 
 	pgstat_report_activity(STATE_IDLE, NULL);
-	dbopt_scheduler_wake(session->dboid);
+	if (told)
+		dbopt_scheduler_wake(session->dboid);
 }
 
 static SessionOrder

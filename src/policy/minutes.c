@@ -102,6 +102,14 @@ dbopt_database_minutes_level(DbOptDatabaseMinutes *ring, int64 now,
 }
 
 void
+dbopt_database_minutes_peak(DbOptDatabaseMinutes *ring, int64 now, uint32 used)
+{
+	DbOptDatabaseMinute *slot = database_slot(ring, now);
+
+	slot->used = Max(slot->used, used);
+}
+
+void
 dbopt_handler_minutes_read(const DbOptHandlerMinutes *ring, int64 now,
 						   DbOptHandlerMinute *minutes)
 {

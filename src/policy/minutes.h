@@ -70,6 +70,10 @@ extern void dbopt_database_minutes_level(DbOptDatabaseMinutes *ring,
 										 int64 now, uint32 used,
 										 uint32 waiting);
 
+/* So many were in use for a moment: the level stays. */
+extern void dbopt_database_minutes_peak(DbOptDatabaseMinutes *ring, int64 now,
+										uint32 used);
+
 /* The DBOPT_MINUTES minutes up to that of "now", the oldest first. */
 extern void dbopt_handler_minutes_read(const DbOptHandlerMinutes *ring,
 									   int64 now, DbOptHandlerMinute *minutes);

@@ -102,3 +102,17 @@ dbopt_session_take_retry(void)
 	first_retry_at = DT_NOEND;
 	return at;
 }
+
+void
+dbopt_session_give(DbOptSession *session, const DbOptJob *job,
+				   TimestampTz now)
+{
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+
+	session->state = DBOPT_SESSION_BUSY;
+	session->since = now;
+	session->job = *job;
+	pg_atomic_write_u32(&session->more, 0);
+	pg_atomic_write_u32(&session->yield, 0);
+	pg_atomic_write_u64(&session->looked_at, 0);
+}

@@ -29,4 +29,8 @@ extern TimestampTz dbopt_session_take_retry(void);
 /* Counts events in and out of the handler's in_flight. */
 extern void dbopt_session_in_flight(int handler_slot, int delta);
 
+/* Under dbopt_shared->lock: an idle session, which is to be woken, has a job. */
+extern void dbopt_session_give(DbOptSession *session, const DbOptJob *job,
+							   TimestampTz now);
+
 #endif							/* DBOPT_POOL_H */

@@ -111,6 +111,7 @@ init_sessions(void)
 	for (i = 0; i < dbopt_shared->max_sessions; i++)
 	{
 		pg_atomic_init_u32(&sessions[i].more, 0);
+		pg_atomic_init_u32(&sessions[i].unseen, 0);
 		pg_atomic_init_u32(&sessions[i].yield, 0);
 		pg_atomic_init_u64(&sessions[i].looked_at, 0);
 		pg_atomic_init_u64(&sessions[i].cancel, 0);

@@ -137,6 +137,11 @@ typedef struct DbOptDatabase
 	pg_atomic_uint64 pool_events[DBOPT_POOL_EVENTS];
 	pg_atomic_uint32 probation; /* DbOptProbation */
 	pg_atomic_uint32 health_told;	/* DbOptHealth: by the last alert */
+	pg_atomic_uint32 direct_calls;	/* between rounds, where nobody waits:
+									 * callers may take idle sessions by
+									 * themselves while fewer have one; 0:
+									 * none may.  Opened by the scheduler,
+									 * closed by it under dbopt_shared->lock */
 	pg_atomic_uint32 lines_left_out;	/* some handler's budget says so */
 	pg_atomic_uint64 rounds;	/* rounds the scheduler has finished, so that
 								 * dbopt_drain() can wait for one */
@@ -240,6 +245,8 @@ typedef struct DbOptSession
 	int			in_flight;		/* events counted in its handler's in_flight */
 
 	/* Atomic. */
+	pg_atomic_uint32 unseen;	/* is idle, with a result that its scheduler
+								 * has to read first: set under the lock */
 	pg_atomic_uint32 more;		/* the session has seen more than it can take:
 								 * another one may help */
 	pg_atomic_uint32 yield;		/* the scheduler wants it back after the

@@ -18,6 +18,7 @@ $node->append_conf(
 	log_statement = none
 	fsync = off
 	dynamic_shared_memory_type = mmap
+	min_dynamic_shared_memory = 0
 	dbopt.pool_min = 1
 	dbopt.pool_max = 5
 	dbopt.pool_idle_timeout = '300 ms'

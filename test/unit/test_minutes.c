@@ -146,6 +146,11 @@ test_level(void)
 	is_int(database_out[LAST].waiting, 0, "nothing waits");
 	dbopt_database_minutes_read(&ring, 2000 * MINUTE, database_out);
 	is_int(database_out[0].used, 1, "still so long afterwards");
+	dbopt_database_minutes_peak(&ring, 2000 * MINUTE, 4);
+	dbopt_database_minutes_peak(&ring, 2000 * MINUTE, 2);
+	dbopt_database_minutes_read(&ring, 2001 * MINUTE, database_out);
+	is_int(database_out[LAST - 1].used, 4, "for a moment there were more");
+	is_int(database_out[LAST].used, 1, "... and the level is as before");
 }
 
 int

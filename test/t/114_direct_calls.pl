@@ -1,0 +1,183 @@
+# A caller takes an idle session by itself: what that needs, shown with a
+# scheduler that is stopped, and so cannot have done it.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('direct_calls');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+	shared_preload_libraries = 'dbopt'
+	max_worker_processes = 16
+	fsync = off
+	dbopt.pool_min = 0
+	dbopt.pool_max = 4
+	dbopt.pool_idle_timeout = '1 h'
+	dbopt.pool_acquire_timeout = '60 s'
+});
+$node->start;
+
+sub sql
+{
+	my ($statement) = @_;
+
+	return $node->safe_psql('postgres', $statement);
+}
+
+sub wait_for
+{
+	my ($condition, $name) = @_;
+
+	ok($node->poll_query_until('postgres', "SELECT coalesce(($condition), false)"), $name);
+	return;
+}
+
+# The scheduler's process is stopped while it sleeps, so that it holds nothing.
+my $scheduler;
+my $asleep = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres'
+	AND wait_event_type = 'Extension'};
+
+sub stop_scheduler
+{
+	foreach (1 .. 1000)
+	{
+		$scheduler = sql($asleep);
+		next if $scheduler eq '';
+		kill 'STOP', $scheduler;
+		return if sql($asleep) eq $scheduler;
+		kill 'CONT', $scheduler;
+	}
+	die 'the scheduler is never at rest';
+}
+
+sub continue_scheduler
+{
+	kill 'CONT', $scheduler;
+	$scheduler = undef;
+	return;
+}
+
+END { kill 'CONT', $scheduler if defined $scheduler; }
+
+# Starts psql with a statement, which may have to wait.
+my @callers;
+sub start_psql
+{
+	my ($statement) = @_;
+	my $printed = '';
+
+	push @callers,
+	  {
+		printed => \$printed,
+		run => IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $statement ],
+			'<', '/dev/null', '>', \$printed, '2>', '/dev/null')
+	  };
+	return;
+}
+
+# What the first of them has printed, when it has ended.
+sub finish_psql
+{
+	my $caller = shift @callers;
+
+	$caller->{run}->finish;
+	chomp(my $printed = ${ $caller->{printed} });
+	return $printed;
+}
+
+my $used = q{(SELECT used FROM dbopt_pool_stats())};
+my $call = q{SELECT dbopt_with_connection('SELECT 1 AS a')};
+my $waiting = q{SELECT dbopt_with_connection('SELECT pg_advisory_xact_lock_shared(1)')};
+
+# Two sessions that are idle, and known to be.
+sub make_idle
+{
+	my ($lock) = @_;
+
+	$lock->query_safe('SELECT pg_advisory_lock(1)');
+	start_psql($waiting) foreach 1 .. 2;
+	wait_for("$used = 2", 'two callers have a session each');
+	$lock->query_safe('SELECT pg_advisory_unlock(1)');
+	finish_psql() foreach 1 .. 2;
+	wait_for("$used = 0 AND (SELECT free FROM dbopt_pool_stats()) = 2", 'which are idle then');
+	return;
+}
+
+sql('CREATE EXTENSION dbopt CASCADE; CREATE ROLE other LOGIN');
+is(sql('SHOW min_dynamic_shared_memory'), '4MB', 'there is memory for calls');
+my $lock = $node->background_psql('postgres');
+make_idle($lock);
+
+# ---- what a caller can do by itself --------------------------------------
+
+stop_scheduler();
+is(sql("SET statement_timeout = '100 s'; $call"), '{"a": 1}', 'a caller is served without the scheduler') foreach 1 .. 3;
+$node->psql('postgres', q{SELECT dbopt_with_connection('SELECT 1/0')});
+is(sql("SET statement_timeout = '100 s'; $call"), '{"a": 1}', '... also after an error');
+$node->psql('postgres', q{SET statement_timeout = '50 ms'; SELECT dbopt_with_connection('SELECT pg_sleep(600) -- work')});
+wait_for("$used = 0", 'a cancel ends it');
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+start_psql($waiting) foreach 1 .. 2;
+wait_for("$used = 2", 'two at a time');
+start_psql($call);
+my $pending = q{(SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query = $$} . $call . q{$$)};
+wait_for("$pending = 1", 'the third has to wait');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+finish_psql() foreach 1 .. 2;
+wait_for("$used = 0", 'two sessions are idle');
+start_psql($call);
+wait_for("$pending = 2", 'but who has waited is first, and the next one waits, too');
+continue_scheduler();
+is(finish_psql(), '{"a": 1}', 'the scheduler serves both') foreach 1 .. 2;
+is(sql(q{SELECT free FROM dbopt_pool_stats()}), 2, 'and has needed no other session');
+
+# ---- what a caller cannot take -------------------------------------------
+
+sub has_to_wait
+{
+	my ($name, $before, $statement, $expected) = @_;
+	my $pending = 'SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = \'Extension\' AND query = $q$'
+	  . "$before$statement" . '$q$';
+
+	start_psql("$before$statement");
+	ok($node->poll_query_until('postgres', $pending), "$name: waits");
+	is(sql(q{SELECT used FROM dbopt_pool_stats()}), 0, '... while none is at work');
+	continue_scheduler();
+	is(finish_psql(), $expected, '... and is served');
+	return;
+}
+
+stop_scheduler();
+has_to_wait('another role', 'SET ROLE other; ', q{SELECT dbopt_with_connection('SELECT session_user::text AS u')}, '{"u": "other"}');
+
+$lock->quit;
+$lock = $node->background_psql('postgres');
+stop_scheduler();
+sql(q{ALTER ROLE postgres SET work_mem = '5MB'});
+has_to_wait('new settings', '', q{SELECT dbopt_with_connection('SELECT current_setting(''work_mem'') AS w')}, '{"w": "5MB"}');
+
+# One is kept for events.
+sql(q{ALTER SYSTEM SET dbopt.pool_reserved = 1; ALTER SYSTEM SET dbopt.pool_min = 2});
+sql(q{ALTER SYSTEM SET dbopt.pool_max = 2});
+sql(q{SELECT dbopt_create_events('events', mark_processed => false);
+	CREATE FUNCTION nothing(e events) RETURNS void LANGUAGE sql AS '';
+	SELECT dbopt_register_handler('nothing', '*', 'nothing(events)')});
+$lock->quit;
+$node->restart;
+wait_for('(SELECT free FROM dbopt_pool_stats()) = 2', 'two sessions are ready');
+$lock = $node->background_psql('postgres');
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+start_psql($waiting);
+wait_for("$used = 1", 'one session is in use');
+start_psql($call);
+wait_for(q{(SELECT waiting FROM dbopt_pool_stats()) = 1}, 'and the other one is kept for events');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+finish_psql() foreach 1 .. 2;
+
+$lock->quit;
+$node->stop;
+done_testing();
