@@ -178,6 +178,19 @@ wait_for(q{(SELECT waiting FROM dbopt_pool_stats()) = 1}, 'and the other one is 
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 finish_psql() foreach 1 .. 2;
 
+# ---- another scheduler ---------------------------------------------------
+
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+start_psql(q{SELECT dbopt_with_connection('SELECT pg_advisory_xact_lock_shared(1); SELECT 3 AS a')});
+wait_for("$used = 1", 'a call is at work');
+my $former = sql(q{SELECT pg_terminate_backend(pid), pid FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres'});
+wait_for(qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres'
+	AND 't|' || pid <> '$former'}, 'the scheduler is another one');
+start_psql($call);
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+is(finish_psql(), '{"a": 3}', 'which leaves the call alone');
+is(finish_psql(), '{"a": 1}', 'and serves the next one');
+
 $lock->quit;
 $node->stop;
 done_testing();

@@ -1,0 +1,215 @@
+# SQL of callers over the long run: memory on both sides, what one caller could
+# leave to the next, the death of a caller, deadlocks by way of others; and
+# the delays of adaptive policies.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('pooled_limits');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+	shared_preload_libraries = 'dbopt'
+	deadlock_timeout = '50 ms'
+	fsync = off
+	work_mem = '1 MB'
+	dbopt.pool_max = 1
+	dbopt.pool_idle_timeout = '1 h'
+});
+$node->start;
+
+sub sql
+{
+	my ($statement) = @_;
+
+	return $node->safe_psql('postgres', $statement);
+}
+
+sub start_psql
+{
+	my ($statement) = @_;
+
+	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $statement ],
+		'<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
+}
+
+# A call of a statement without quotes in it.
+sub call
+{
+	my ($statement) = @_;
+
+	return "dbopt_with_connection(\$q\$$statement\$q\$)";
+}
+
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE ROLE app LOGIN;
+	GRANT pg_monitor TO app;
+	CREATE SEQUENCE numbers;
+	GRANT USAGE ON SEQUENCE numbers TO app;
+	CREATE TABLE note (t text);
+	GRANT ALL ON note TO app;
+});
+
+# ---- memory --------------------------------------------------------------
+
+# Bytes that the backend of a caller, and the session, have from the system.
+my $bytes = 'SELECT sum(total_bytes) AS b FROM pg_backend_memory_contexts';
+my $look = "SELECT ($bytes) || ' ' || (SELECT sum((x ->> 'b')::bigint) FROM " . call($bytes) . ' x)';
+
+sub grown
+{
+	my ($statement) = @_;
+	my @seen = split /[\s|]+/, sql("$statement;\n$look;\n$statement;\n$look");
+
+	@seen = grep { /^\d+$/ } @seen;
+	return ($seen[-2] - $seen[-5], $seen[-1] - $seen[-4]);
+}
+
+my $many = 'SELECT count(*) FROM ' . call(q{SELECT i, repeat('x', 100) AS t FROM generate_series(1, 1000000) i});
+my ($caller, $session) = grown($many);
+cmp_ok($caller, '<', 500_000, 'a million rows leave nothing in the caller');
+cmp_ok($session, '<', 500_000, 'nor in the session');
+
+# While 100 MB of them are on their way, some of them say what the session has.
+is( sql( q{SELECT max((x ->> 'b')::bigint) - min((x ->> 'b')::bigint) < 1000000 FROM }
+		  . call(qq{SELECT repeat('x', 1000) AS t, CASE WHEN i % 20000 = 0 THEN ($bytes WHERE i > 0) END AS b FROM generate_series(1, 100000) i})
+		  . ' x'),
+	't',
+	'while rows are sent, the session holds few of them');
+
+sql(q{CREATE FUNCTION call_often(n int) RETURNS bigint LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. n LOOP
+			BEGIN
+				PERFORM dbopt_with_connection(CASE i % 3 WHEN 0 THEN 'SELECT 1/0' WHEN 1 THEN 'SELECT 1' ELSE 'INSERT INTO note VALUES ($1)' END,
+					CASE WHEN i % 3 = 2 THEN ARRAY[repeat('x', 1000)] ELSE '{}' END);
+			EXCEPTION WHEN division_by_zero THEN
+				NULL;
+			END;
+		END LOOP;
+		RETURN n;
+	END $$});
+($caller, $session) = grown('SELECT call_often(5000)');
+cmp_ok($caller, '<', 300_000, '10,000 calls, a third of which fail, leave nothing in the caller');
+cmp_ok($session, '<', 300_000, 'nor in the session');
+
+# ---- what one caller could leave to the next -----------------------------
+
+my $state = q{SELECT jsonb_build_object(
+	'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name NOT IN ('transaction_read_only', 'seed')),
+	'user', current_user, 'session', session_user, 'own', nullif(current_setting('my.own', true), ''),
+	'temporary', (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),
+	'prepared', (SELECT count(*) FROM pg_prepared_statements),
+	'cursors', (SELECT count(*) FROM pg_cursors WHERE name <> ''),
+	'listens', (SELECT count(*) FROM pg_listening_channels()),
+	'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')) AS s};
+my $pid = sql("SET ROLE app; SELECT * FROM " . call('SELECT pg_backend_pid() AS p'));
+my $fresh = sql("SET ROLE app; SELECT * FROM " . call($state));
+my %leavings = (
+	'settings' => q{SET work_mem = '7MB'; SET search_path = pg_temp; SET my.own = 'x'; SET statement_timeout = 1},
+	'read only' => 'SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE',
+	'temporary tables' => 'CREATE TEMP TABLE mine (a int); CREATE TEMP SEQUENCE mine_too',
+	'prepared statements' => 'PREPARE mine AS SELECT 1',
+	'advisory locks' => 'SELECT pg_advisory_lock(i), pg_advisory_lock_shared(7) FROM generate_series(1, 5) i',
+	'cursors' => 'DECLARE mine CURSOR WITH HOLD FOR SELECT 1',
+	'listens' => 'LISTEN mine; LISTEN other',
+	'a role' => 'SET ROLE pg_monitor',
+	'an error after all that' => q{SET my.own = 'y'; SELECT set_config('work_mem', '9MB', false), pg_advisory_lock(9); SELECT 1/0});
+foreach my $what (sort keys %leavings)
+{
+	$node->psql('postgres', "SET ROLE app; SELECT " . call($leavings{$what}));
+	is(sql("SET ROLE app; SELECT * FROM " . call($state)), $fresh, "$what: nothing of it is left");
+}
+is(sql("SET ROLE app; SELECT * FROM " . call('SELECT pg_backend_pid() AS p')), $pid, 'all in one session');
+foreach my $function ('lastval()', q{currval('numbers')})
+{
+	sql("SET ROLE app; SELECT " . call(q{SELECT nextval('numbers')}));
+	my ($status, $printed, $errors) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET ROLE app; SELECT " . call("SELECT $function"));
+	like($errors, qr/ERROR:  55000/, "$function: nor that");
+}
+my @random = map {
+	sql("SET ROLE app; SELECT " . call('SELECT setseed(0.5)'));
+	sql("SET ROLE app; SELECT * FROM " . call('SELECT random() AS r'))
+} 1 .. 2;
+isnt($random[0], $random[1], 'nor the seed of random numbers');
+
+# ---- the death of a caller -----------------------------------------------
+
+my $at_work = q{FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type = 'dbopt session'};
+my $victim = start_psql('SELECT ' . call(q{INSERT INTO note VALUES ('never'); SELECT pg_sleep(600) -- work}));
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $at_work"), 'a caller waits for its statement');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND query ~ 'never' AND pid <> pg_backend_pid()});
+$victim->finish;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 $at_work"), 'which ends with it');
+ok($node->poll_query_until('postgres', 'SELECT used = 0 FROM dbopt_pool_stats()'), 'and its session is free');
+is(sql(q{SELECT count(*) FROM note WHERE t = 'never'}), 0, 'with nothing done');
+
+# ---- a deadlock by way of others -----------------------------------------
+
+# The caller has locked one table; a third session waits for it with the lock
+# that the caller's pool session waits for.
+sql('CREATE TABLE a (i int); CREATE TABLE b (i int)');
+my $caller_psql = $node->background_psql('postgres', on_error_stop => 0);
+$caller_psql->query('BEGIN; LOCK TABLE a');
+my $third = start_psql('BEGIN; LOCK TABLE b; LOCK TABLE a; COMMIT');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass}), 'a third session waits for the caller');
+$caller_psql->query('SELECT ' . call('LOCK TABLE b; SELECT 1'));
+is($caller_psql->query('\echo :LAST_ERROR_SQLSTATE'), '40P01', 'its pool session waits for that one: a deadlock');
+$caller_psql->query('ROLLBACK');
+ok($third->finish, 'and the third can go on');
+$caller_psql->quit;
+
+# ---- adaptive delays -----------------------------------------------------
+
+# Each event fails or not, as it says; the delay grows with the share that does,
+# and falls when they succeed again.
+sql(q{
+	SELECT dbopt_create_events('events', mark_processed => false);
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, multiplier, jitter, adaptive, retry_unknown, failure_threshold)
+	VALUES ('adaptive', 9, '1000 s', '6000 s', 1, 'none', true, true, 1000000), ('plain', 9, '1000 s', '6000 s', 1, 'none', false, true, 1000000);
+	CREATE FUNCTION fail(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.data ->> 'fails' = 'yes' THEN
+			RAISE EXCEPTION 'no';
+		END IF;
+	END $$;
+	SELECT dbopt_register_handler(name, '*', 'fail(events)', policy => name, chunk_size => 1) FROM unnest('{adaptive,plain}'::text[]) name;
+});
+
+sub add_events
+{
+	my ($count, $fails) = @_;
+
+	sql(qq{INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
+		SELECT 'A', 'a', dbopt_uuid_v7(), '{"fails": "$fails"}' FROM generate_series(1, $count); SELECT dbopt_drain()});
+	return;
+}
+
+# Of the failure that is the latest, in seconds.
+sub latest_delay
+{
+	my ($handler) = @_;
+
+	return sql(qq{SELECT round(extract(epoch FROM q.next_retry_at - q.failed_at)) FROM dbopt_retry_queue q
+		JOIN dbopt_handler h USING (handler_id) WHERE h.name = '$handler' ORDER BY q.failed_at DESC LIMIT 1});
+}
+
+add_events(100, 'no');
+add_events(1, 'yes');
+my $first = latest_delay('adaptive');
+cmp_ok($first, '>=', 1000, 'the first failure has at least the base delay');
+cmp_ok($first, '<', 2000, '... and little more');
+add_events(200, 'yes');
+is(latest_delay('adaptive'), 6000, 'where all fail, it is the longest');
+add_events(1000, 'no');
+add_events(1, 'yes');
+cmp_ok(latest_delay('adaptive'), '<', 2000, 'and when they succeed again, about the first');
+is(sql(q{SELECT max(round(extract(epoch FROM q.next_retry_at - q.failed_at))) FROM dbopt_retry_queue q
+	JOIN dbopt_handler h USING (handler_id) WHERE h.name = 'plain'}), 1000, 'another policy knows nothing of it');
+
+$node->stop;
+done_testing();
