@@ -2,7 +2,7 @@
 #
 #   make, make install, make installcheck    as for every PGXS extension
 #   make check                               everything, in a throw-away server
-#   make check-lint check-unit check-regress check-isolation check-pgtap check-tap
+#   make check-lint check-unit check-regress check-isolation check-pgtap check-exporter check-tap
 #                                            one suite of it; REGRESS=..., ISOLATION=... and
 #                                            TESTS=... select tests
 #   make lint, make indent                   the source rules; the formatter
@@ -13,7 +13,7 @@ export PG_CONFIG
 
 # These install what they need before PGXS can be read, so they stand apart:
 # with one of them among the goals, PGXS is left to a second make.
-SUITES = check-lint check-unit check-regress check-isolation check-pgtap check-tap
+SUITES = check-lint check-unit check-regress check-isolation check-pgtap check-exporter check-tap
 TOOLS = check $(SUITES) lint indent demo bench compare
 
 ifneq ($(filter $(TOOLS),$(MAKECMDGOALS)),)

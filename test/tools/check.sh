@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds dbopt, installs it, and runs its tests in a throw-away server.
 #
-# usage: check.sh [lint|unit|regress|isolation|pgtap|tap]...     (default: all)
+# usage: check.sh [lint|unit|regress|isolation|pgtap|exporter|tap]...     (default: all)
 #
 # Works on a copy of the tree, built with assertions, in a server of its own:
 # see server.sh.  REGRESS, ISOLATION and TESTS choose tests within their
@@ -12,7 +12,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(lint unit regress isolation pgtap tap)
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit regress isolation pgtap exporter tap)
 passed=0 failed=0 skipped=0
 
 # Gives up before any test could run.
@@ -180,6 +180,16 @@ suite_pgtap() {
 	}
 	tap_suite pgtap "${tester[@]}" PGDATABASE=pgtap perl test/tools/tap.pl --counts "$counts" \
 		--exec 'psql -X -q -A -t -P pager=off -v ON_ERROR_STOP=1 -f' "${tests[@]}"
+}
+
+suite_exporter() {
+	local dir=$work/prometheus
+
+	need_server
+	test/tools/unpack.sh "$dir" prometheus-postgres-exporter prometheus >"$logs/unpack.log" 2>&1
+	give_to_tester
+	tap_suite exporter "${tester[@]}" PATH="$dir/usr/bin:$PATH" \
+		perl test/tools/tap.pl --counts "$counts" --exec bash test/tools/exporter.sh
 }
 
 suite_tap() {
