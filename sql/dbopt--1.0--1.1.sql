@@ -117,3 +117,10 @@ ALTER TABLE @extschema@.dbopt_ordered ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.dbopt_index_state ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.dbopt_attempt ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.dbopt_build_rate ENABLE ROW LEVEL SECURITY;
+
+--
+-- Dump and restore
+--
+
+-- pg_restore --jobs loads the tables of an extension in any order.
+ALTER TABLE @extschema@.dbopt_handler DROP CONSTRAINT dbopt_handler_source_id_fkey;

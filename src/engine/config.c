@@ -45,6 +45,7 @@ static List *outdated = NIL;	/* of MemoryContext */
 
 static int64 position_offset;
 static bool position_offset_valid = false;
+static bool position_foreign;
 static bool callback_registered = false;
 
 /* A row, taken apart; text is palloc'd, NULL for NULL. */
@@ -342,10 +343,16 @@ dbopt_config_release(void)
 	outdated = NIL;
 }
 
+/*
+ * While a database is being restored, the row of its identity may still come,
+ * of which nothing tells: only what this database has made its own is kept.
+ */
 int64
 dbopt_position_offset(void)
 {
-	DbOptConfig config = {0};
+	DbOptConfig config = {.foreign_identity = true,
+		.position_offset = DBOPT_POSITION_ERA
+	};
 	Snapshot	snapshot;
 	uint64		before;
 
@@ -357,8 +364,16 @@ dbopt_position_offset(void)
 	read_table(&config, snapshot, DBOPT_DATABASE, read_database);
 	UnregisterSnapshot(snapshot);
 	position_offset = config.position_offset;
-	position_offset_valid = generation == before;
+	position_foreign = config.foreign_identity;
+	position_offset_valid = !position_foreign && generation == before;
 	return position_offset;
+}
+
+bool
+dbopt_positions_foreign(void)
+{
+	(void) dbopt_position_offset();
+	return position_foreign;
 }
 
 const DbOptConfig *
@@ -397,6 +412,13 @@ dbopt_config_get(void)
 	if (config->newer_version != NULL)
 		dbopt_require_known_version();
 	return config;
+}
+
+void
+dbopt_config_doubt(void)
+{
+	valid = false;
+	generation++;
 }
 
 uint64

@@ -106,6 +106,12 @@ extern void dbopt_config_release(void);
  */
 extern int64 dbopt_position_offset(void);
 
+/*
+ * For writers, too: is this database a restored or copied one that has not
+ * been resumed, whose rows may still be on their way?
+ */
+extern bool dbopt_positions_foreign(void);
+
 /* The same object for as long as nothing changed; moves when something did. */
 extern uint64 dbopt_config_generation(void);
 
@@ -125,6 +131,9 @@ extern int	dbopt_pattern_match(const char *pattern, const char *event_type);
 extern DbOptHandler *dbopt_config_most_specific(const DbOptConfig *config,
 												const DbOptSource *source,
 												const char *event_type);
+
+/* The next call reads anew, though nothing tells of a change. */
+extern void dbopt_config_doubt(void);
 
 /* For those who change one of the tables: every backend reads it anew. */
 extern void dbopt_config_changed(void);

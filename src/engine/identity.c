@@ -196,6 +196,59 @@ lock_sources(void)
 	return tables;
 }
 
+static void
+enable_stamp(Oid relid, const char *trigger)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel));
+	DbOptOwnerScope scope;
+
+	dbopt_owner_begin_as(&scope, rel->rd_rel->relowner,
+						 SECURITY_LOCAL_USERID_CHANGE |
+						 SECURITY_RESTRICTED_OPERATION);
+	relation_close(rel, NoLock);
+	dbopt_owner_execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+								 table, quote_identifier(trigger)), NULL);
+	dbopt_owner_end(&scope);
+}
+
+/*
+ * A restore of data alone may switch all triggers off and on again, after
+ * which ours do not fire for replicated rows any more.  Done as the owners.
+ */
+static void
+enable_stamps(void)
+{
+	DbOptOwnerArgs args = {0};
+	uint64		rows;
+	List	   *triggers = NIL;
+	ListCell   *cell;
+	bool		isnull;
+
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(dbopt_stamp_oid()));
+	rows = dbopt_owner_execute(dbopt_sql("SELECT t.tgrelid, t.tgname"
+										 " FROM pg_catalog.pg_trigger t"
+										 " WHERE t.tgfoid = $1 AND t.tgenabled = 'O'"
+										 " AND EXISTS (SELECT FROM @extschema@.dbopt_source s"
+										 " WHERE s.events_oid = coalesce(pg_catalog.pg_partition_root(t.tgrelid), t.tgrelid))"),
+							   &args);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		Reference  *trigger = palloc0(sizeof(Reference));
+
+		trigger->id = DatumGetInt32(dbopt_owner_value(row, 1, &isnull));
+		trigger->name = dbopt_owner_text(row, 2);
+		triggers = lappend(triggers, trigger);
+	}
+	foreach(cell, triggers)
+	{
+		Reference  *trigger = lfirst(cell);
+
+		enable_stamp((Oid) trigger->id, trigger->name);
+	}
+}
+
 /* A query of one bigint; NULL counts as -1. */
 static int64
 query_position(const char *query)
@@ -344,6 +397,7 @@ dbopt_identity_adopt(void)
 	adopt_sources();
 	adopt_handlers();
 	tables = lock_sources();
+	enable_stamps();
 	store_adopted(adopted_offset(highest_position(tables)));
 	dbopt_owner_end(&scope);
 	dbopt_config_changed();

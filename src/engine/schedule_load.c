@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "engine/crew.h"
 #include "engine/cursor.h"
 #include "engine/index_schedule.h"
@@ -270,15 +271,43 @@ keep_states(const DbOptConfig *config, bool changed)
 	return states_current;
 }
 
+/* Says once why nothing runs in a restored or copied database. */
+static void
+report_foreign(const DbOptConfig *config)
+{
+	static bool told = false;
+
+	if (!told && config->foreign_identity)
+		ereport(LOG,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("dbopt does not run in database \"%s\": it was restored or copied from another one",
+						get_database_name(MyDatabaseId)),
+				 errhint("SELECT dbopt_resume() makes what has come with it its own.")));
+	told = config->foreign_identity;
+}
+
+/* Of rows that a restore loads nothing tells but what comes after them. */
+static const DbOptConfig *
+read_config(const DbOptRefresh *what)
+{
+	const DbOptConfig *config = dbopt_config_look();
+
+	if (config->sources != NIL || !(what->objects || what->discover))
+		return config;
+	dbopt_config_doubt();
+	return dbopt_config_look();
+}
+
 bool
 dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 {
-	const DbOptConfig *config = dbopt_config_look();
+	const DbOptConfig *config = read_config(what);
 	bool		changed = !loaded ||
 	loaded_generation != dbopt_config_generation();
 
 	if (!config->installed || config->newer_version != NULL)
 		return false;
+	report_foreign(config);
 	loaded_generation = dbopt_config_generation();
 	loaded = true;
 	if (what->discover)

@@ -13,6 +13,10 @@
  * An update that sets processed back to false stamps the row, too: the event
  * is delivered again.
  *
+ * A restore may load rows when the trigger is there already: schema and data
+ * come apart.  Until dbopt_resume() a row that has a position and comes from the
+ * table's owner therefore keeps it; all positions are below those that this database gives afterwards.
+ *
  * An update that moves a row to another partition is a DELETE and an INSERT to
  * triggers.  On a partitioned table the trigger is therefore called BEFORE
  * DELETE as well and remembers the row that goes: one that comes with the same
@@ -35,7 +39,9 @@
 #include "engine/config.h"
 #include "engine/log_index.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "state/news.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -203,6 +209,23 @@ row_has_moved(const TriggerData *data)
 	return moved;
 }
 
+/*
+ * Is this a row of another database, which knows whether it is delivered?
+ * Only the table's owner may say so, who could do without the trigger, too.
+ */
+static bool
+row_is_restored(const TriggerData *data)
+{
+	bool		isnull;
+	Datum		position = stamp_value(data, data->tg_trigtuple,
+									   STAMP_LOG_POSITION, &isnull);
+
+	return !isnull && DatumGetInt64(position) > 0 &&
+		dbopt_positions_foreign() &&
+		has_privs_of_role(GetUserId(),
+						  data->tg_relation->rd_rel->relowner);
+}
+
 /* May a later trigger still change the row? */
 static bool
 another_trigger_follows(const TriggerData *data)
@@ -276,6 +299,6 @@ dbopt_stamp(PG_FUNCTION_ARGS)
 		return PointerGetDatum(tuple);
 	}
 	stays = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
-		row_is_unchanged(data) : row_has_moved(data);
+		row_is_unchanged(data) : row_has_moved(data) || row_is_restored(data);
 	return PointerGetDatum(stays ? tuple : stamp(data, tuple));
 }
