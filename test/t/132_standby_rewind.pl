@@ -1,0 +1,129 @@
+# A standby runs nothing, and says so; promoted, it goes on where the primary
+# was, whatever was in flight.  The old primary, rewound, does nothing.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 1);
+$primary->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\nwal_log_hints = on");
+$primary->start;
+$primary->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('log', false);
+	SELECT dbopt_create_events('marked', true);
+	CREATE TABLE seen (handler text, id uuid);
+	CREATE TABLE switches (failing boolean);
+	INSERT INTO switches VALUES (true);
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
+	VALUES ('again', 1000, '1 s', '1 s', 'none', true, 1000000);
+	CREATE FUNCTION see(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO seen VALUES ('see', e.id);
+		IF e.event_type = 'SLOW' THEN
+			PERFORM pg_advisory_xact_lock(1);
+		END IF;
+		IF e.event_type = 'FAILS' AND (SELECT failing FROM switches) THEN RAISE 'later'; END IF;
+	END $$;
+	CREATE FUNCTION mark(e marked) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES ('mark', e.id) $$;
+	SELECT dbopt_register_handler('see', '*', 'see(log)', events => 'log', policy => 'again');
+	SELECT dbopt_register_handler('mark', '*', 'mark(marked)', events => 'marked');
+	CREATE FUNCTION write(types text[]) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+			SELECT t, 'a', dbopt_uuid_v7(), '{}' FROM unnest(types) t, generate_series(1, 5);
+		INSERT INTO marked (event_type, aggregate_type, aggregate_id, data)
+			SELECT t, 'a', dbopt_uuid_v7(), '{}' FROM unnest(types) t, generate_series(1, 5) $$;
+});
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->start;
+
+my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'dbopt%'";
+my $once = q{
+	SELECT count(*) FILTER (WHERE n IS NULL) AS missing, count(*) FILTER (WHERE n > 1) AS doubled,
+		count(*) FILTER (WHERE committed IS NULL) AS invented
+	  FROM (SELECT 'see' AS handler, id, true AS committed FROM log UNION ALL SELECT 'mark', id, true FROM marked) e
+	  FULL JOIN (SELECT handler, id, count(*) AS n FROM seen GROUP BY 1, 2) s USING (handler, id)};
+
+# Delivered, waiting for a retry, and in flight, half of it done.
+$primary->safe_psql('postgres', q{SELECT write('{A,B}')});
+is($primary->safe_psql('postgres', 'SELECT dbopt_drain()'), 't', 'delivered by the primary');
+my $blocker = $primary->background_psql('postgres');
+$blocker->query_safe('SELECT pg_advisory_lock(1)');
+$primary->safe_psql('postgres', q{SELECT write('{FAILS,SLOW}')});
+ok( $primary->poll_query_until('postgres', q{
+		SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) > 0
+			AND (SELECT count(*) FROM dbopt_retry_queue) = 5}),
+	'some are in flight, some wait to be tried again');
+$primary->wait_for_catchup($standby);
+
+# On the standby.
+is($standby->safe_psql('postgres', $workers), '0', 'nothing runs on the standby');
+foreach my $call (
+	'dbopt_backlog()', 'dbopt_retry_stats()', 'dbopt_circuit_breakers()', 'dbopt_pool_stats()',
+	'dbopt_pool_sessions()', 'dbopt_pool_events()', 'dbopt_health()', 'dbopt_metrics()', 'dbopt_prometheus()',
+	'dbopt_report()', 'dbopt_connection_stats()', 'dbopt_index_status()', 'dbopt_index_advice()',
+	'dbopt_estimate_indexes()', 'dbopt_sources', 'dbopt_handlers', 'dbopt_dead_letters', 'dbopt_pending_retries',
+	"dbopt_is_retryable('40001')")
+{
+	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT count(*) FROM $call");
+
+	ok($status == 0 || $err =~ /ERROR:  (25006|55000|0A000)/, "on the standby: $call answers, or says why not")
+	  or diag $err;
+	unlike($err, qr/PANIC|server closed/, '... and does no harm');
+}
+foreach my $call (
+	'dbopt_pause()', 'dbopt_resume()', "dbopt_register_handler('x', '*', 'see(log)', events => 'log')",
+	"dbopt_pause_handler('see')", 'dbopt_replay_dead_letters()', "dbopt_attach_events('seen')", 'dbopt_create_events()')
+{
+	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call");
+
+	like($err, qr/ERROR:  (25006|55000)/, "on the standby: $call is refused clearly");
+}
+foreach my $call ("SELECT dbopt_drain('1 s')", "SELECT dbopt_with_connection('SELECT 1')")
+{
+	my ($status, $out, $err) = $standby->psql('postgres', $call, timeout => 100);
+
+	ok($status != 0 || $out eq 'f', "on the standby: $call ends");
+	note "$out $err";
+}
+
+# The primary goes away; what it did last may be lost, and its clients with it.
+$primary->stop('immediate');
+$blocker->{run}->finish;
+$standby->promote;
+ok( $standby->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres'"),
+	'promoted, it has a scheduler');
+$standby->safe_psql('postgres', q{UPDATE switches SET failing = false; SELECT write('{A,SLOW}')});
+is($standby->safe_psql('postgres', "SELECT dbopt_drain('100 s')"), 't', 'all is delivered');
+is($standby->safe_psql('postgres', $once), '0|0|0', '... once, what was in flight and failing as well');
+
+# The old primary comes back as a standby of the new one.
+$primary->start;
+$primary->stop;
+command_ok(
+	[
+		'pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
+		'--source-server', $standby->connstr('postgres')
+	],
+	'the old primary is rewound');
+$primary->append_conf('postgresql.conf', 'port = ' . $primary->port);
+unlink $primary->data_dir . '/postgresql.auto.conf';
+append_to_file($primary->data_dir . '/postgresql.auto.conf', "\n");
+$primary->enable_streaming($standby);
+$primary->set_standby_mode;
+$primary->start;
+$standby->safe_psql('postgres', q{SELECT write('{A,B}')});
+is($standby->safe_psql('postgres', "SELECT dbopt_drain('100 s')"), 't', 'the new primary delivers');
+$standby->wait_for_catchup($primary);
+is($primary->safe_psql('postgres', $workers), '0', 'nothing runs on the old primary');
+is($primary->safe_psql('postgres', $once), '0|0|0', '... which has had what the new one did');
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM dbopt_handlers WHERE state <> $$ready$$'), '0', 'all is well');
+$primary->stop;
+$standby->stop;
+done_testing();
