@@ -174,15 +174,18 @@ put_index(ReturnSetInfo *result, const DbOptIndexRow *declared,
 {
 	DbOptIndexTarget target;
 	StatusRow	row;
+	bool		building = strcmp(build->name, declared->name) == 0;
 
 	dbopt_index_examine(declared, &target);
+	if (building && target.condition == DBOPT_INDEX_INVALID)
+		target.reason = NULL;	/* it is about to become valid */
 	memset(row.nulls, true, sizeof(row.nulls));
 	row.context = CurrentMemoryContext;
 	put_text(&row, STATUS_NAME, declared->name);
 	put_text(&row, STATUS_TABLE_NAME, declared->table_name);
 	put_text(&row, STATUS_STATUS, status_name(&target, state));
 	put_text(&row, STATUS_REASON, target.reason);
-	if (strcmp(build->name, declared->name) == 0)
+	if (building)
 		put_build(&row, build->pid);
 	if (OidIsValid(target.index))
 		put_figures(&row, target.index);

@@ -18,6 +18,7 @@ $node->append_conf(
 	'postgresql.conf', qq{
 shared_preload_libraries = 'dbopt'
 dbopt.index_inline_pages = 0
+restart_after_crash = on
 max_worker_processes = 16
 autovacuum = off
 });
@@ -174,8 +175,23 @@ $blocker->query_safe('ROLLBACK');
 wait_status('killed', 'valid', 'in the end it is there');
 is(invalid_indexes(), 0, 'and no invalid index');
 
-# The server is stopped, and crashes, in the middle.
-foreach my $mode (qw(fast immediate kill))
+# One that goes on is not called unfinished, though its index is not valid yet.
+$node->safe_psql('postgres', q{INSERT INTO dbopt_index (name, table_name, definition) VALUES ('halfway', 'users', '(role, email)')});
+$blocker->query_safe('BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('users')});
+waits('halfway', 'a third one waits');
+$pid = $node->safe_psql('postgres', $builder);
+kill 'STOP', $pid;
+$blocker->query_safe('ROLLBACK');
+is( $node->safe_psql('postgres',
+		q{SELECT status, reason IS NULL, size_bytes IS NOT NULL FROM dbopt_index_status() WHERE name = 'halfway'}),
+	'building|t|t', 'when it need not any more it is being built');
+kill 'CONT', $pid;
+wait_status('halfway', 'valid', 'until it is there');
+
+# The server is stopped, and crashes, in the middle; at last with all sessions,
+# because one of them, the builder's, was.
+foreach my $mode (qw(fast immediate kill session))
 {
 	$node->safe_psql('postgres',
 		qq{INSERT INTO dbopt_index (name, table_name, definition) VALUES ('over_$mode', 'users', '(id, role)')});
@@ -185,6 +201,10 @@ foreach my $mode (qw(fast immediate kill))
 	if ($mode eq 'kill')
 	{
 		kill_postmaster($node);
+	}
+	elsif ($mode eq 'session')
+	{
+		kill 'KILL', $node->safe_psql('postgres', $builder);
 	}
 	else
 	{
