@@ -25,6 +25,9 @@ $node->safe_psql(
 	GRANT INSERT ON calls TO app;
 	CREATE FUNCTION fly(events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
+		IF $1.event_type = 'FLY' THEN
+			PERFORM pg_advisory_xact_lock_shared(1);
+		END IF;
 		IF $1.event_type = 'FLY' AND (SELECT bad FROM weather) THEN
 			RAISE EXCEPTION 'storm' USING ERRCODE = '08006';
 		END IF;
@@ -113,6 +116,24 @@ $node->restart;
 is($node->safe_psql('postgres', $statistics), $before, '... and the same after a restart');
 insert_events('WALK', 1);
 wait_for('... and go on from there', "SELECT successes = 36 FROM dbopt_retry_stats() WHERE handler = 'walk'");
+
+# The session of a trial ends in the middle of it: another trial follows.
+my $trials = "SELECT coalesce(string_agg(pid::text, ', '), '0') FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+$node->safe_psql('postgres', 'UPDATE weather SET bad = true');
+insert_events('FLY', 5);
+wait_for('failures open the breaker again', "SELECT state <> 'CLOSED' FROM dbopt_circuit_breakers() WHERE name = 'flight'");
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+wait_for('a trial waits for a lock', "SELECT dbopt_circuit_breaker_state('flight') = 'HALF_OPEN' AND ($trials) <> '0'");
+my $pids = $node->safe_psql('postgres', $trials);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid IN ($pids)");
+wait_for('another trial follows one whose session was terminated', "SELECT EXISTS ($trials AND pid NOT IN ($pids) HAVING count(*) > 0)");
+$node->safe_psql('postgres', 'UPDATE weather SET bad = false');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+$holder->quit;
+wait_for('... which lets all through', "SELECT count(*) = 30 FROM calls WHERE kind = 'FLY'");
+wait_for('... and closes the breaker', "SELECT dbopt_circuit_breaker_state('flight') = 'CLOSED'");
+is($node->safe_psql('postgres', 'SELECT count(*) = count(DISTINCT id) FROM calls'), 't', '... with no event delivered twice');
 
 # Slots are given back by what is no longer registered.
 $node->safe_psql('postgres', "SELECT dbopt_unregister_handler('walk', true)");
