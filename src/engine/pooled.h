@@ -38,7 +38,7 @@ typedef struct DbOptPooledRequest
 extern void dbopt_pooled_call(const DbOptPooledRequest *request,
 							  Tuplestorestate *store, TupleDesc desc);
 
-/* By a session: runs the job, resets the session, and answers. */
+/* By a session: runs the job, resets the session, which is idle, and answers. */
 extern void dbopt_pooled_run(const DbOptJob *job);
 
 /* ---- pooled_segment.c: what both sides know ------------------------------ */

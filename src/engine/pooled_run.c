@@ -4,8 +4,8 @@
  *
  * Run by pool sessions, as the caller's role.  All statements are one
  * transaction; the rows of the last one are sent while it runs.  The caller
- * hears how it ended when the session has been reset, so that its next call
- * finds it ready.
+ * hears how it ended when the session has been reset and is idle, so that its
+ * next call finds it.
  *
  * A single statement is run as a client's own would be, so that those which
  * refuse transaction blocks work, such as VACUUM.  CALL and DO are not: they
@@ -251,16 +251,21 @@ void
 dbopt_pooled_run(const DbOptJob *job)
 {
 	PooledRun	run = {.context = CurrentMemoryContext};
+	DbOptJobResult result = {0};
 	ErrorData  *error;
 
 	if (!dbopt_pooled_segment_open(job->segment, &run.segment))
+	{
+		dbopt_session_report_idle(&result);
 		return;
+	}
 	dbopt_pooled_segment_read(&run.segment, &run.request);
 	SetClientEncoding(GetDatabaseEncoding());	/* the caller's */
 	dbopt_pooled_wire_open(&run.segment);
 	error = dbopt_exec_guard_all(run_request, &run);
 	debug_query_string = NULL;
 	dbopt_session_reset();
+	dbopt_session_report_idle(&result);
 	answer(error);
 	dsm_detach(run.segment.segment);
 	MemoryContextSwitchTo(run.context);

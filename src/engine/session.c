@@ -257,12 +257,8 @@ door_closed(const DbOptSession *session)
 		pg_atomic_read_u32(&database->direct_calls) == 0;
 }
 
-/*
- * The session is ready for its next job, with the last one's result if there
- * was one.
- */
-static void
-report_idle(const DbOptJobResult *result)
+void
+dbopt_session_report_idle(const DbOptJobResult *result)
 {
 	DbOptSession *session = dbopt_my_session;
 	DbOptDatabase *database = dbopt_database_slot(session->database);
@@ -352,7 +348,7 @@ run_job(const DbOptJob *job)
 
 	report_job(job);
 	if (job->kind == DBOPT_JOB_SQL)
-		dbopt_pooled_run(job);	/* resets before it answers */
+		dbopt_pooled_run(job);	/* is idle before it answers */
 	else
 	{
 		if (job->kind == DBOPT_JOB_LOG_INDEX)
@@ -362,8 +358,8 @@ run_job(const DbOptJob *job)
 		Assert(!IsTransactionState());
 		dbopt_session_release();
 		dbopt_session_reset();
+		dbopt_session_report_idle(&result);
 	}
-	report_idle(&result);
 }
 
 void
@@ -378,7 +374,7 @@ dbopt_session_main(Datum main_arg)
 	wait_event = DBOPT_WAIT_EVENT("DboptSessionMain");
 	job_context = AllocSetContextCreate(TopMemoryContext, "dbopt job",
 										ALLOCSET_DEFAULT_SIZES);
-	report_idle(NULL);
+	dbopt_session_report_idle(NULL);
 	while ((order = next_order(&job)) != ORDER_GO)
 	{
 		if (order == ORDER_WAIT)

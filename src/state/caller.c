@@ -345,7 +345,8 @@ dbopt_caller_waits_for(pid_t pid, bool *victim)
 	caller = find_served(pid);
 	if (caller != NULL &&
 		dbopt_session_slot(caller->session)->generation ==
-		caller->session_generation)
+		caller->session_generation &&
+		dbopt_session_slot(caller->session)->job.ticket == caller->ticket)
 	{
 		session = dbopt_session_slot(caller->session)->pid;
 		*victim = caller->victim;

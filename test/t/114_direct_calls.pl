@@ -109,6 +109,9 @@ sub make_idle
 
 sql('CREATE EXTENSION dbopt CASCADE; CREATE ROLE other LOGIN');
 is(sql('SHOW min_dynamic_shared_memory'), '4MB', 'there is memory for calls');
+is( sql(q{SELECT count(*) FROM generate_series(1, 2000) i, LATERAL dbopt_with_connection('SELECT ' || i)}),
+	2000, 'one call after the other');
+is(sql('SELECT total FROM dbopt_pool_stats()'), 1, 'each finds the same session');
 my $lock = $node->background_psql('postgres');
 make_idle($lock);
 
