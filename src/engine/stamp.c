@@ -11,7 +11,8 @@
  * writers, so that none uses an old one.
  *
  * An update that sets processed back to false stamps the row, too: the event
- * is delivered again.
+ * is delivered again.  One that logical replication applies has the position
+ * that the row has on the other server, and leaves the one that it has here.
  *
  * A restore may load rows when the trigger is there already: schema and data
  * come apart.  Until dbopt_resume() a row that has a position and comes from the
@@ -64,6 +65,7 @@ static struct
 	TransactionId transaction;	/* another one: there is no such row */
 	MemoryContext context;		/* of the values; goes with the transaction */
 	SubTransactionId subtransaction;
+	CommandId	command;
 	int32		source_id;		/* 0: there is no such row */
 	Oid			key_type;
 	bool		isnull[STAMP_COLUMNS];
@@ -145,6 +147,13 @@ is_processed(const TriggerData *data, HeapTuple tuple)
 	return !isnull && DatumGetBool(value);
 }
 
+/* Does the row come from another server, with a position of that one's? */
+static bool
+row_is_replicated(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+}
+
 /* Does an update leave the event where it is? */
 static bool
 row_is_unchanged(const TriggerData *data)
@@ -154,6 +163,8 @@ row_is_unchanged(const TriggerData *data)
 		bool		isnull;
 		Datum		value = stamp_value(data, data->tg_trigtuple, i, &isnull);
 
+		if (i == STAMP_LOG_POSITION && row_is_replicated())
+			continue;
 		if (!has_value(data, data->tg_newtuple, i, value, isnull))
 			return false;
 	}
@@ -176,6 +187,7 @@ remember_deleted(const TriggerData *data)
 												ALLOCSET_SMALL_SIZES);
 	deleted.transaction = transaction;
 	deleted.subtransaction = GetCurrentSubTransactionId();
+	deleted.command = GetCurrentCommandId(false);
 	deleted.source_id = source_of(data);
 	deleted.key_type = stamp_attribute(data, STAMP_KEY)->atttypid;
 	previous = MemoryContextSwitchTo(deleted.context);
@@ -192,7 +204,10 @@ remember_deleted(const TriggerData *data)
 	MemoryContextSwitchTo(previous);
 }
 
-/* Is this insert the other half of a move to another partition? */
+/*
+ * Is this insert the other half of a move to another partition?  A replicated
+ * one comes with the other server's position, but in the same command.
+ */
 static bool
 row_has_moved(const TriggerData *data)
 {
@@ -200,10 +215,12 @@ row_has_moved(const TriggerData *data)
 	deleted.source_id == source_of(data) &&
 	deleted.key_type == stamp_attribute(data, STAMP_KEY)->atttypid &&
 	deleted.transaction == GetTopTransactionIdIfAny() &&
-	deleted.subtransaction == GetCurrentSubTransactionId();
+	deleted.subtransaction == GetCurrentSubTransactionId() &&
+	(!row_is_replicated() || deleted.command == GetCurrentCommandId(false));
 
 	for (int i = 0; i < STAMP_COLUMNS && moved; i++)
-		moved = has_value(data, data->tg_trigtuple, i, deleted.values[i],
+		moved = (i == STAMP_LOG_POSITION && row_is_replicated()) ||
+			has_value(data, data->tg_trigtuple, i, deleted.values[i],
 						  deleted.isnull[i]);
 	deleted.source_id = 0;
 	return moved;
@@ -259,24 +276,59 @@ note_event(const TriggerData *data, Datum event_type)
 		dbopt_news_note(source_of(data), VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type));
 }
 
+static HeapTuple
+with_position(const TriggerData *data, HeapTuple tuple, Datum position,
+			  bool isnull)
+{
+	int			column = data->tg_trigger->tgattr[STAMP_LOG_POSITION];
+
+	return heap_modify_tuple_by_cols(tuple,
+									 RelationGetDescr(data->tg_relation),
+									 1, &column, &position, &isnull);
+}
+
 /* The row with the present transaction's position; notes the event. */
 static HeapTuple
 stamp(const TriggerData *data, HeapTuple tuple)
 {
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	int			column = data->tg_trigger->tgattr[STAMP_LOG_POSITION];
 	bool		isnull;
 	Datum		event_type = stamp_value(data, tuple, STAMP_EVENT_TYPE,
 										 &isnull);
-	Datum		position;
+	int64		position;
 
 	if (!isnull)
 		note_event(data, event_type);
-	position = Int64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()) +
-							 dbopt_position_offset());
-	isnull = false;
-	return heap_modify_tuple_by_cols(tuple, desc, 1, &column, &position,
-									 &isnull);
+	position = U64FromFullTransactionId(GetTopFullTransactionId()) +
+		dbopt_position_offset();
+	return with_position(data, tuple, Int64GetDatum(position), false);
+}
+
+static HeapTuple
+stamp_updated(const TriggerData *data)
+{
+	HeapTuple	tuple = data->tg_newtuple;
+	bool		isnull;
+	Datum		position;
+
+	if (!row_is_unchanged(data))
+		return stamp(data, tuple);
+	if (!row_is_replicated())
+		return tuple;
+	position = stamp_value(data, data->tg_trigtuple, STAMP_LOG_POSITION,
+						   &isnull);
+	return with_position(data, tuple, position, isnull);
+}
+
+static HeapTuple
+stamp_inserted(const TriggerData *data)
+{
+	HeapTuple	tuple = data->tg_trigtuple;
+
+	if (row_has_moved(data))
+		return row_is_replicated() ?
+			with_position(data, tuple, deleted.values[STAMP_LOG_POSITION],
+						  deleted.isnull[STAMP_LOG_POSITION]) : tuple;
+	return row_is_restored(data) ? tuple : stamp(data, tuple);
 }
 
 /*
@@ -287,18 +339,12 @@ Datum
 dbopt_stamp(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	HeapTuple	tuple;
-	bool		stays;
 
 	check_call(fcinfo);
-	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple :
-		data->tg_trigtuple;
-	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-	{
-		remember_deleted(data);
-		return PointerGetDatum(tuple);
-	}
-	stays = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
-		row_is_unchanged(data) : row_has_moved(data) || row_is_restored(data);
-	return PointerGetDatum(stays ? tuple : stamp(data, tuple));
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		return PointerGetDatum(stamp_updated(data));
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		return PointerGetDatum(stamp_inserted(data));
+	remember_deleted(data);
+	return PointerGetDatum(data->tg_trigtuple);
 }
