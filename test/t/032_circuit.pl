@@ -31,7 +31,6 @@ $node->safe_psql(
 		IF $1.event_type = 'FLY' AND (SELECT bad FROM weather) THEN
 			RAISE EXCEPTION 'storm' USING ERRCODE = '08006';
 		END IF;
-		PERFORM pg_advisory_xact_lock_shared(1);
 		INSERT INTO calls VALUES ($1.id, $1.event_type);
 	END $$;
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, failure_threshold, reset_timeout)
@@ -88,30 +87,13 @@ is($node->safe_psql('postgres', $attempts), $before, 'an open breaker costs no a
 $node->safe_psql('postgres', "SELECT dbopt_reset_circuit_breaker('flight')");
 wait_for('a reset lets all through at once', "SELECT count(*) = 25 FROM calls WHERE kind = 'FLY'");
 
-# A trial whose session is terminated makes room for another one.
-my $at_trial = "FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'advisory'";
-my $gate = $node->background_psql('postgres');
-$gate->query_safe('SELECT pg_advisory_lock(1)');
-$node->safe_psql('postgres', 'UPDATE weather SET bad = true');
-insert_events('FLY', 5);
-wait_for('the breaker has opened again', "SELECT dbopt_circuit_breaker_state('flight') <> 'CLOSED'");
-$node->safe_psql('postgres', 'UPDATE weather SET bad = false');
-wait_for('a trial runs', "SELECT count(*) = 1 $at_trial");
-is($node->safe_psql('postgres', "SELECT dbopt_circuit_breaker_state('flight')"), 'HALF_OPEN', '... and decides');
-my $pid = $node->safe_psql('postgres', "SELECT pid $at_trial");
-$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-wait_for('another trial runs when its session is terminated', "SELECT count(*) = 1 $at_trial AND pid <> $pid");
-$gate->quit;
-wait_for('and closes the breaker',
-	"SELECT dbopt_circuit_breaker_state('flight') = 'CLOSED' AND count(*) = 30 FROM calls WHERE kind = 'FLY'");
-
 # Statistics survive a clean restart.
 $node->safe_psql('postgres', 'SELECT dbopt_drain()');
 my $statistics = "SELECT handler, attempts, successes, failures, retries, successes_after_retry, dead_letters, mean_ms,"
   . " p50_ms, p99_ms, max_ms, last_error_code, last_error, last_error_at, last_success_at, stats_since"
   . " FROM dbopt_retry_stats() ORDER BY handler";
 $before = $node->safe_psql('postgres', $statistics);
-like($before, qr/^flight\|\d+\|30\|.*\|08006\|storm\|.*^walk\|35\|35\|0\|/ms, 'statistics are as expected');
+like($before, qr/^flight\|\d+\|25\|.*\|08006\|storm\|.*^walk\|35\|35\|0\|/ms, 'statistics are as expected');
 $node->restart;
 is($node->safe_psql('postgres', $statistics), $before, '... and the same after a restart');
 insert_events('WALK', 1);
