@@ -221,7 +221,7 @@ row_has_moved(const TriggerData *data)
 	for (int i = 0; i < STAMP_COLUMNS && moved; i++)
 		moved = (i == STAMP_LOG_POSITION && row_is_replicated()) ||
 			has_value(data, data->tg_trigtuple, i, deleted.values[i],
-						  deleted.isnull[i]);
+					  deleted.isnull[i]);
 	deleted.source_id = 0;
 	return moved;
 }

@@ -83,6 +83,8 @@ sub wait_for_alerts
 
 	$node->poll_query_until($db, 'SELECT true') and @alerts = alerts() until @alerts >= $count;
 	is(scalar @alerts, $count, $name);
+	# The log comes after the commit that notifies.
+	$node->wait_for_log(qr/(?:LOG:  health of database is.*?){$count}/s);
 	is(scalar logged(), $count, '... and as often in the log');
 	return $alerts[-1];
 }
