@@ -168,7 +168,8 @@ dbopt_index_drop(Oid index)
 void
 dbopt_index_swap(Oid new, Oid old, const char *name, const char *old_name)
 {
-	RenameRelationInternal(old, old_name, false, true);
+	if (OidIsValid(old))
+		RenameRelationInternal(old, old_name, false, true);
 	CommandCounterIncrement();
 	RenameRelationInternal(new, name, false, true);
 	CommandCounterIncrement();

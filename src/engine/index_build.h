@@ -13,7 +13,10 @@
 extern Oid	dbopt_index_create(const DbOptIndexTarget *target,
 							   const char *name);
 
-/* Gives one index the name of another, which gets a name to be dropped. */
+/*
+ * Gives one index the name of another, which gets a name to be dropped;
+ * InvalidOid: nothing has the name.
+ */
 extern void dbopt_index_swap(Oid new, Oid old, const char *name,
 							 const char *old_name);
 

@@ -45,6 +45,7 @@ typedef struct IndexJob
 	MemoryContext context;		/* outlives the transactions */
 	DbOptIndexRow *row;
 	DbOptIndexTarget target;
+	DbOptIndexTarget applied;	/* the last one that could be built */
 	List	   *leftovers;
 	int			attempt;
 	TimestampTz since;			/* when this attempt began */
@@ -76,6 +77,8 @@ examine(IndexJob *job)
 	if (job->row == NULL)
 		return false;
 	dbopt_index_examine(job->row, &job->target);
+	if (job->target.condition != DBOPT_INDEX_INAPPLICABLE)
+		job->applied = job->target;
 	return true;
 }
 
@@ -250,10 +253,8 @@ attempt_failed(IndexJob *job, const DbOptFailure *failure)
  * like a leftover may be somebody's work.
  */
 static void
-wait_for_others(IndexJob *job)
+wait_for_others(Oid relid)
 {
-	Oid			relid = job->target.relid;
-
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
 		(void) find_all_inheritors(relid, ShareUpdateExclusiveLock, NULL);
@@ -282,7 +283,7 @@ look(IndexJob *job)
 	bool		applies;
 
 	begin(job);
-	wait_for_others(job);
+	wait_for_others(job->target.relid);
 	applies = examine(job) &&
 		job->target.condition != DBOPT_INDEX_INAPPLICABLE;
 	job->leftovers = applies ? dbopt_index_leftovers(&job->target) : NIL;
@@ -329,27 +330,37 @@ build(void *arg)
 	attempt_succeeded(job);
 }
 
-/* What a failed attempt has left; the next one finds what stays. */
+/*
+ * What a failed attempt has left; the next one finds what stays.  There may be
+ * no next one: the index may not be declared any longer.
+ */
 static void
 clean_up(void *arg)
 {
 	IndexJob   *job = arg;
+	DbOptIndexLeftover *unfinished;
 
-	if (!look(job))
-		return;
+	begin(job);
+	wait_for_others(job->applied.relid);
+	job->leftovers = dbopt_index_leftovers(&job->applied);
+	unfinished = dbopt_index_unfinished(&job->applied);
+	if (unfinished != NULL)
+		job->leftovers = lappend(job->leftovers, unfinished);
+	commit(job);
 	drop_leftovers(job);
-	if (job->target.condition == DBOPT_INDEX_INVALID &&
-		!dbopt_index_is_partitioned(&job->target, job->context))
-		dbopt_index_drop_concurrently(job->target.statement->relation->schemaname,
-									  job->name);
 }
 
-/* The role's settings must not end a build, or change what it means. */
+/*
+ * The role's settings must not end a build, or change what it means.  Where a
+ * build and somebody's DDL wait for each other, whoever looks for a deadlock
+ * first gives way: that is the build, which is tried again.
+ */
 static void
 set_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"lock_timeout", "0"},
+		{"deadlock_timeout", "10ms"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
@@ -357,7 +368,7 @@ set_settings(void)
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET,
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
 						PGC_S_SESSION);
 }
 

@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_index.h"
@@ -134,4 +135,17 @@ dbopt_index_leftovers(const DbOptIndexTarget *target)
 		leftovers = add_leftovers(leftovers, part, &names);
 	}
 	return leftovers;
+}
+
+DbOptIndexLeftover *
+dbopt_index_unfinished(const DbOptIndexTarget *target)
+{
+	Oid			index = get_relname_relid(target->row->name,
+										  get_rel_namespace(target->relid));
+
+	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX ||
+		IndexGetRelation(index, true) != target->relid ||
+		get_index_isvalid(index))
+		return NULL;
+	return make_leftover(index, pstrdup(target->row->name));
 }

@@ -24,4 +24,10 @@ typedef struct DbOptIndexLeftover
  */
 extern List *dbopt_index_leftovers(const DbOptIndexTarget *target);
 
+/*
+ * The table's index of the declared name, if its build did not finish; NULL:
+ * there is none, or it is partitioned and lacks parts only.  As above.
+ */
+extern DbOptIndexLeftover *dbopt_index_unfinished(const DbOptIndexTarget *target);
+
 #endif							/* DBOPT_INDEX_LEFTOVER_H */

@@ -27,6 +27,7 @@
 #include "engine/index_replace.h"
 #include "engine/index_timed.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -123,14 +124,37 @@ check_replaceable(Oid index)
 	relation_close(rel, AccessShareLock);
 }
 
+/*
+ * The new index takes the declared name, and the old one's place if that still
+ * has the name: whoever has renamed it keeps it.  Returns the old one, to be
+ * dropped; InvalidOid: it was not replaced.  The table is locked against other
+ * DDL.
+ */
+static Oid
+take_place(const DbOptIndexTarget *target, Oid new)
+{
+	const char *name = target->row->name;
+	Oid			old = get_relname_relid(name,
+										get_rel_namespace(target->relid));
+
+	if (!OidIsValid(new) || (OidIsValid(old) && old != target->index))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" was changed while it was being built",
+						name)));
+	if (OidIsValid(old))
+		check_replaceable(old);
+	dbopt_index_swap(new, old, name, dbopt_index_old_name(name));
+	return old;
+}
+
 void
 dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
 {
 	const char *name = target->row->name;
 	const char *schema = target->statement->relation->schemaname;
 	char	   *new_name = dbopt_index_new_name(name);
-	char	   *old_name = dbopt_index_old_name(name);
-	Oid			new;
+	Oid			old;
 
 	begin(context);
 	check_replaceable(target->index);
@@ -138,10 +162,13 @@ dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
 	dbopt_index_create_timed(target, target->relid, new_name);
 
 	begin(context);
-	new = get_relname_relid(new_name, get_rel_namespace(target->relid));
-	dbopt_index_swap(new, target->index, name, old_name);
+	LockRelationOid(target->relid, ShareUpdateExclusiveLock);
+	old = take_place(target,
+					 get_relname_relid(new_name,
+									   get_rel_namespace(target->relid)));
 	commit(context);
-	dbopt_index_drop_concurrently(schema, old_name);
+	if (OidIsValid(old))
+		dbopt_index_drop_concurrently(schema, dbopt_index_old_name(name));
 }
 
 /* ---- on partitions ------------------------------------------------------- */
@@ -243,12 +270,10 @@ static void
 create_step(void *arg)
 {
 	PartitionedBuild *build = arg;
-	const char *name = build->target->row->name;
 	Oid			new = dbopt_index_create(build->target, build->name);
 
 	if (OidIsValid(build->replaced))
-		dbopt_index_swap(new, build->replaced, name,
-						 dbopt_index_old_name(name));
+		build->replaced = take_place(build->target, new);
 }
 
 void

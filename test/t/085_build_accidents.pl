@@ -1,0 +1,181 @@
+# What happens to a table, a name, a right or the server while an index is being
+# built: each ends in the right status, without an invalid index, and the rest
+# is built.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('accidents');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq{
+shared_preload_libraries = 'dbopt'
+dbopt.index_inline_pages = 0
+restart_after_crash = on
+deadlock_timeout = '1min'
+max_worker_processes = 16
+autovacuum = off
+});
+$node->start;
+
+sub sql
+{
+	my ($statement, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $statement);
+}
+
+sub wait_for
+{
+	my ($query, $what, $database) = @_;
+	ok($node->poll_query_until($database // 'postgres', $query), $what);
+	return;
+}
+
+sub status
+{
+	my ($name, $database) = @_;
+	return sql("SELECT status FROM dbopt_index_status() WHERE name = '$name'", $database);
+}
+
+sub wait_status
+{
+	my ($name, $status, $what) = @_;
+	wait_for("SELECT '$status' = (SELECT status FROM dbopt_index_status() WHERE name = '$name')", $what);
+	return;
+}
+
+sub leftovers
+{
+	return sql(q{SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid
+		WHERE NOT (indisvalid AND indisready AND indislive) OR relname ~ '^dbopt_(new|old)_'});
+}
+
+# Declares an index and has it built, which waits for the transaction returned;
+# the status names its session.
+sub start_build
+{
+	my ($name, $table, $definition, $database) = @_;
+	my $session = $node->background_psql($database // 'postgres', on_error_stop => 0);
+	my $blocker = $session->query_safe("BEGIN; LOCK TABLE $table IN ROW EXCLUSIVE MODE; SELECT pg_backend_pid()");
+
+	sql(qq{
+		INSERT INTO dbopt_index (name, table_name, definition) VALUES ('$name', '$table', '$definition')
+			ON CONFLICT (name) DO UPDATE SET definition = EXCLUDED.definition;
+		CALL dbopt_ensure_indexes('$table');
+	}, $database);
+	wait_for(qq{SELECT status = 'building' AND reason ~ '^it waits for process $blocker \\('
+		FROM dbopt_index_status() WHERE name = '$name'}, "$name: the build says for whom it waits", $database);
+	return $session;
+}
+
+sub builder
+{
+	my ($database) = @_;
+	return sql("SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'", $database);
+}
+
+sub cancel
+{
+	my ($name) = @_;
+	my $pid = builder();
+
+	sql("SELECT pg_cancel_backend($pid)");
+	wait_for("SELECT error_code = '57014' FROM dbopt_index_state WHERE name = '$name'", "$name: the build is cancelled");
+	return;
+}
+
+my $schema = q{
+	CREATE TABLE things (id int, name text);
+	INSERT INTO things SELECT i, 'thing ' || i FROM generate_series(1, 2000) i;
+};
+sql("CREATE EXTENSION dbopt CASCADE; $schema");
+
+# One database's builds do not wait for another's, nor for what becomes of them.
+sql('CREATE DATABASE second');
+sql("CREATE EXTENSION dbopt CASCADE; $schema", 'second');
+my $here = start_build('here', 'things', '(id)');
+my $there = start_build('there', 'things', '(id)', 'second');
+isnt(builder(), builder('second'), 'two databases build at once');
+$there->query_safe('COMMIT');
+sql(q{CALL dbopt_ensure_indexes('things', true)}, 'second');
+is(status('there', 'second'), 'valid', 'one ends');
+is(status('here'), 'building', 'while the other waits');
+
+# The session is killed outright, and with it all others.
+my $pid = builder();
+kill 'KILL', $pid;
+wait_for(q{SELECT status = 'valid' AND last_error IS NULL FROM dbopt_index_status() WHERE name = 'here'},
+	'a build that crashed the server is done again');
+is(leftovers(), 0, 'what it had left is gone');
+eval { $_->quit } foreach ($here, $there);
+
+# A build that waits for who is waiting for its end gives way by itself.
+sql('CREATE TABLE passing AS SELECT 1 AS a');
+my $writer = start_build('of_passing', 'passing', '(a)');
+my $dropper = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'DROP TABLE passing' ]);
+wait_for(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^DROP TABLE' AND wait_event_type = 'Lock'},
+	'who drops the table waits');
+$writer->query_safe('COMMIT');
+$writer->quit;
+ok($dropper->finish, 'and drops it');
+wait_status('of_passing', 'inapplicable', 'its index is inapplicable');
+wait_for(q{SELECT state = 'idle' FROM dbopt_index_state WHERE name = 'of_passing'}, 'and not tried again');
+
+# The declaration goes, and then the build.
+$writer = start_build('recanted', 'things', '(id, name)');
+sql(q{DELETE FROM dbopt_index WHERE name = 'recanted'});
+cancel('recanted');
+$writer->query_safe('COMMIT');
+$writer->quit;
+wait_for(q{SELECT NOT EXISTS (SELECT FROM pg_class WHERE relname = 'recanted')}, 'what is not declared any longer is dropped');
+
+# While an index is replaced, its name is given to one of another table.
+sql('CREATE TABLE others (a int); CREATE INDEX taken ON things (name)');
+$writer = start_build('taken', 'things', '(lower(name))');
+sql('ALTER INDEX taken RENAME TO kept; CREATE INDEX taken ON others (a)');
+$writer->query_safe('COMMIT');
+$writer->quit;
+wait_for(q{SELECT status = 'inapplicable' AND reason ~ 'belongs to an index of table "others"'
+	AND last_error ~ 'was changed while it was being built' FROM dbopt_index_status() WHERE name = 'taken'},
+	'a name that was taken meanwhile is left to its owner');
+wait_for(q{SELECT NOT EXISTS (SELECT FROM pg_class WHERE relname ~ '^dbopt_new')}, 'the new index is dropped');
+is(sql(q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY 1) FROM pg_index
+	WHERE indexrelid IN ('kept'::regclass, 'taken'::regclass)}), 'kept taken', 'the others stay');
+
+# It is renamed only: who did that wants to keep it.
+sql('DROP INDEX taken; ALTER INDEX kept RENAME TO taken');
+$writer = start_build('taken', 'things', '(lower(name))');
+sql('ALTER INDEX taken RENAME TO kept');
+$writer->query_safe('COMMIT');
+$writer->quit;
+wait_status('taken', 'valid', 'an index whose name has become free gets it');
+like(sql(q{SELECT pg_get_indexdef('kept'::regclass)}), qr/\(name\)/, 'and the one that had it stays');
+
+# The owner loses a right that the definition needs.
+sql(q{
+	CREATE ROLE owner LOGIN;
+	GRANT CREATE ON SCHEMA public TO owner;
+	CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * $1; END';
+	CREATE TABLE owned AS SELECT 1 AS a;
+	ALTER TABLE owned OWNER TO owner;
+});
+$writer = start_build('owned_twice', 'owned', '(public.twice(a))');
+sql(q{
+	REVOKE EXECUTE ON FUNCTION twice FROM PUBLIC;
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('owned_a', 'owned', '(a)');
+});
+$writer->query_safe('COMMIT');
+$writer->quit;
+sql(q{SET client_min_messages = error; CALL dbopt_ensure_indexes('owned', true)});
+is(sql(q{SELECT status, last_error FROM dbopt_index_status() WHERE name = 'owned_twice'}),
+	'failed|permission denied for function twice', 'without a right the build fails');
+is(status('owned_a'), 'valid', 'and the next one is built');
+is(leftovers(), 0, 'no invalid index is left');
+sql(q{GRANT EXECUTE ON FUNCTION twice TO owner; CALL dbopt_ensure_indexes('owned', true)});
+is(status('owned_twice'), 'valid', 'with it, it is built');
+$node->stop;
+done_testing();
