@@ -5,6 +5,7 @@
 #   make check-lint check-unit check-regress check-isolation check-pgtap check-exporter check-tap
 #                                            one suite of it; REGRESS=..., ISOLATION=... and
 #                                            TESTS=... select tests
+#   make check-matrix                        on the PostgreSQL of newer Debian releases (as root)
 #   make lint, make indent                   the source rules; the formatter
 #   make demo, make bench, make compare      see it work; measure it, and other job queues beside it
 
@@ -14,7 +15,7 @@ export PG_CONFIG
 # These install what they need before PGXS can be read, so they stand apart:
 # with one of them among the goals, PGXS is left to a second make.
 SUITES = check-lint check-unit check-regress check-isolation check-pgtap check-exporter check-tap
-TOOLS = check $(SUITES) lint indent demo bench compare
+TOOLS = check $(SUITES) check-matrix lint indent demo bench compare
 
 ifneq ($(filter $(TOOLS),$(MAKECMDGOALS)),)
 
@@ -27,6 +28,9 @@ check:
 
 $(SUITES):
 	@$(srcdir)/test/tools/check.sh $(@:check-%=%)
+
+check-matrix:
+	@$(srcdir)/test/tools/matrix.sh $(RELEASES)
 
 lint:
 	@$(srcdir)/test/tools/install-deps.sh

@@ -20,7 +20,13 @@ SELECT abs(extract(epoch FROM clock_timestamp()) * 1000
 
 -- The default table.
 SELECT dbopt_create_events();
+-- From 18 on the server has the function itself.
+SELECT column_default IN ('dbopt_uuid_v7()', 'uuidv7()') AS uuid_v7
+  FROM information_schema.columns WHERE table_schema = 'events_test' AND table_name = 'events' AND column_name = 'id';
+BEGIN;
+ALTER TABLE events ALTER id DROP DEFAULT;
 \d events
+ROLLBACK;
 SELECT * FROM dbopt_sources;
 INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
 VALUES ('USER.CREATED', 'user', '00000000-0000-0000-0000-000000000001', '{}')

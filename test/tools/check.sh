@@ -205,7 +205,10 @@ suite_tap() {
 
 # ---- main ----------------------------------------------------------------
 
-"$top/test/tools/install-deps.sh" || fatal "what the tests need could not be installed"
+# Only lint needs the tools of developers.
+purpose=server
+[[ " ${suites[*]} " != *" lint "* ]] || purpose=tests
+"$top/test/tools/install-deps.sh" $purpose || fatal "what the tests need could not be installed"
 [ ! -e "$top/log" ] || rm -rf "$top/log"
 server_prepare
 counts=$work/counts

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what the tests need and is missing; silent when nothing is.
 #
-# usage: install-deps.sh [bench]    (with what the benchmark needs besides)
+# usage: install-deps.sh [bench|server]    (with what the benchmark needs
+#                                          besides; without what lint needs)
 #
 # A tool counts as present when it can be run, wherever it came from.  Debian
 # packages are installed as root or through sudo.  Set PG_VERSION to choose
@@ -29,9 +30,9 @@ missing() {
 	command -v gcc >/dev/null || echo gcc
 	command -v objdump >/dev/null || echo binutils
 	[ -e /usr/include/stdio.h ] || echo libc6-dev
-	command -v clang >/dev/null || echo clang
-	command -v shellcheck >/dev/null || echo shellcheck
-	command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
+	[ "$purpose" = server ] || command -v clang >/dev/null || echo clang
+	[ "$purpose" = server ] || command -v shellcheck >/dev/null || echo shellcheck
+	[ "$purpose" = server ] || command -v pg_bsd_indent >/dev/null || echo pg-bsd-indent
 	command -v perl >/dev/null || echo perl
 	perl -e "$perl_ok" 2>/dev/null || printf '%s\n' perl libipc-run-perl
 	# The server's package brings PGXS, but not the headers.
