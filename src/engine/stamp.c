@@ -41,6 +41,7 @@
 #include "engine/log_index.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "state/news.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -228,7 +229,8 @@ row_has_moved(const TriggerData *data)
 
 /*
  * Is this a row of another database, which knows whether it is delivered?
- * Only the table's owner may say so, who could do without the trigger, too.
+ * Only the table's owner may say so, who could do without the trigger, too;
+ * what a subscription brings is new here.
  */
 static bool
 row_is_restored(const TriggerData *data)
@@ -237,7 +239,7 @@ row_is_restored(const TriggerData *data)
 	Datum		position = stamp_value(data, data->tg_trigtuple,
 									   STAMP_LOG_POSITION, &isnull);
 
-	return !isnull && DatumGetInt64(position) > 0 &&
+	return !isnull && DatumGetInt64(position) > 0 && !IsLogicalWorker() &&
 		dbopt_positions_foreign() &&
 		has_privs_of_role(GetUserId(),
 						  data->tg_relation->rd_rel->relowner);
