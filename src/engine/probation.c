@@ -58,9 +58,11 @@
 
 /*
  * Between turns others have theirs: of what is run one by one, and of groups
- * when the gate is open.  What gets nowhere waits for as long, too.
+ * when the gate is open.  What gets nowhere waits for twice as long, and longer
+ * each time, so that other suspects come first and nothing is held up for it.
  */
 #define REST_US			(500 * 1000)
+#define MAX_VAIN		7		/* then it waits for PUT_OFF_US */
 
 /* The first run after a crash waits for its policy's delay, up to this. */
 #define FIRST_DELAY_US	USECS_PER_SEC
@@ -69,11 +71,13 @@ static int	my_database;
 static TimestampTz started_at;	/* after an unclean end; else 0 */
 static TimestampTz gate_until;
 static List *suspects = NIL;	/* of DbOptSuspects *, in a context of its own */
-static MemoryContext suspects_context;
+static MemoryContext suspects_context = NULL;
 static bool doubt = true;
 static bool running = false;	/* a session that was sent for suspects: */
 static DbOptSuspects sent;		/* the last ones that a session was sent for */
 static TimestampTz sent_at;
+static bool ended = false;		/* it, since the suspects were read, */
+static TimestampTz failed_until = 0;	/* with a failure that lasts so long */
 static TimestampTz wanted_since = 0;	/* the turn, or a session */
 static TimestampTz rest_until = 0;
 static bool stalling = false;	/* handlers, see dbopt_solo_stall() */
@@ -100,9 +104,6 @@ void
 dbopt_probation_begin(int database, int sessions)
 {
 	my_database = database;
-	suspects_context = AllocSetContextCreate(TopMemoryContext,
-											 "dbopt suspects",
-											 ALLOCSET_SMALL_SIZES);
 	dbopt_probation_transaction_begin();
 	dbopt_suspects_judge();
 	dbopt_probation_transaction_end();
@@ -145,20 +146,53 @@ delay(DbOptSuspects *entry, const DbOptHandler *handler)
 	entry->due_at = Max(entry->due_at, started_at + after);
 }
 
+static bool
+is_same(const DbOptSuspects *one, const DbOptSuspects *other)
+{
+	return one->handler_id == other->handler_id &&
+		one->cursor_id == other->cursor_id && one->seq == other->seq &&
+		one->suspicion == other->suspicion;
+}
+
+/* As these suspects were when they were read last; NULL: they are new. */
+static const DbOptSuspects *
+find_known(const DbOptSuspects *entry)
+{
+	ListCell   *cell;
+
+	foreach(cell, suspects)
+	{
+		if (is_same(lfirst(cell), entry))
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
 /*
  * Has a session been sent for these, and nothing has changed?  Retries of an
  * ordered handler may wait for others that are not due, and rows be locked.
  */
-static bool
-got_nowhere(const DbOptSuspects *entry)
+static void
+put_off_vain(DbOptSuspects *entry, TimestampTz now)
 {
-	return entry->handler_id == sent.handler_id &&
-		entry->cursor_id == sent.cursor_id && entry->seq == sent.seq &&
-		entry->suspicion == sent.suspicion && entry->count == sent.count;
+	const DbOptSuspects *known = find_known(entry);
+	bool		sent_for = ended && is_same(entry, &sent);
+
+	if (known != NULL && known->count == entry->count &&
+		known->retry_at == entry->retry_at)
+	{
+		entry->vain = Min(known->vain + (sent_for ? 1 : 0), MAX_VAIN);
+		entry->not_before = known->not_before;
+		if (sent_for)
+			entry->not_before = now + Min(REST_US << entry->vain, PUT_OFF_US);
+	}
+	if (sent_for)
+		entry->not_before = Max(entry->not_before, failed_until);
+	entry->due_at = Max(entry->due_at, entry->not_before);
 }
 
 static void
-complete(DbOptSuspects *entry, const DbOptConfig *config)
+complete(DbOptSuspects *entry, const DbOptConfig *config, TimestampTz now)
 {
 	const DbOptHandler *handler = dbopt_config_handler(config,
 													   handler_of(entry));
@@ -167,30 +201,38 @@ complete(DbOptSuspects *entry, const DbOptConfig *config)
 		return;
 	entry->in_group = entry->suspicion == DBOPT_SUSPECT_GROUP &&
 		handler->policy->max_attempts >= DBOPT_CRASHES_WITH_GROUP;
+	put_off_vain(entry, now);
 	delay(entry, handler);
-	if (got_nowhere(entry))
-		entry->due_at = Max(entry->due_at, rest_until);
 }
 
 void
 dbopt_probation_read(TimestampTz now)
 {
 	MemoryContext previous = CurrentMemoryContext;
+	MemoryContext context;
 	const DbOptConfig *config;
+	List	   *loaded;
 	ListCell   *cell;
 
 	if (!doubt)
 		return;
 	doubt = false;
-	MemoryContextReset(suspects_context);
+	context = AllocSetContextCreate(TopMemoryContext, "dbopt suspects",
+									ALLOCSET_SMALL_SIZES);
 	dbopt_probation_transaction_begin();
 	config = dbopt_config_get();
-	MemoryContextSwitchTo(suspects_context);
-	suspects = dbopt_suspects_load();
-	foreach(cell, suspects)
-		complete(lfirst(cell), config);
+	MemoryContextSwitchTo(context);
+	loaded = dbopt_suspects_load();
+	foreach(cell, loaded)
+		complete(lfirst(cell), config, now);
 	dbopt_probation_transaction_end();
 	MemoryContextSwitchTo(previous);
+	if (suspects_context != NULL)
+		MemoryContextDelete(suspects_context);
+	suspects_context = context;
+	suspects = loaded;
+	ended = false;
+	failed_until = 0;
 }
 
 /* ---- whose turn it is ---------------------------------------------------- */
@@ -307,6 +349,14 @@ propose(DbOptCandidates *candidates, const DbOptSuspects *entry,
 	sent_at = now;
 }
 
+static void
+unstall(void)
+{
+	if (stalling)
+		dbopt_solo_unstall(my_database);
+	stalling = false;
+}
+
 /*
  * Does what runs still run alone?  Says when that may change, else gives the
  * turn back: until it has ended, no other suspects are run.
@@ -323,6 +373,7 @@ runs_alone(TimestampTz now, TimestampTz *next)
 		*next = Min(*next, sent_at + ALONE_US);
 		return true;
 	}
+	unstall();
 	dbopt_solo_share(my_database);
 	return false;
 }
@@ -364,10 +415,7 @@ watch_stalled(TimestampTz now)
 		return;
 	look(&outlook, now);
 	if (outlook.first == NULL && outlook.next > now + REST_US)
-	{
-		stalling = false;
-		dbopt_solo_unstall(my_database);
-	}
+		unstall();
 	else if (outlook.first != NULL && dbopt_solo_stalled_at_work(my_database))
 		stalled_until = now + STALL_US;
 }
@@ -437,6 +485,6 @@ dbopt_probation_finished(const DbOptJob *job, const DbOptJobResult *result,
 	doubt = true;
 	wanted_since = 0;
 	rest_until = now + REST_US;
-	if (result->outcome == DBOPT_JOB_FAILED)
-		rest_until = Max(rest_until, result->retry_at);
+	ended = true;
+	failed_until = result->outcome == DBOPT_JOB_FAILED ? result->retry_at : 0;
 }

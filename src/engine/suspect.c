@@ -164,8 +164,9 @@ load_retries(List *suspects, MemoryContext context)
 
 		entry->handler_id = (int32) dbopt_owner_int64(row, 1);
 		entry->suspicion = (int) dbopt_owner_int64(row, 2);
-		entry->due_at = DatumGetTimestampTz(dbopt_owner_value(row, 3,
-															  &isnull));
+		entry->retry_at = DatumGetTimestampTz(dbopt_owner_value(row, 3,
+																&isnull));
+		entry->due_at = entry->retry_at;
 		entry->count = dbopt_owner_int64(row, 4);
 		suspects = lappend(suspects, entry);
 	}

@@ -35,7 +35,10 @@ typedef struct DbOptSuspects
 	int			suspicion;		/* of retries: 1, or more than 1 */
 	int64		count;			/* of retries */
 	bool		in_group;		/* to be run as a group */
-	TimestampTz due_at;			/* of the first of them */
+	TimestampTz retry_at;		/* of the first of them; 0: a chunk */
+	TimestampTz due_at;			/* not before, all considered */
+	int			vain;			/* sessions sent for them that changed nothing */
+	TimestampTz not_before;		/* because of that; 0: none was */
 } DbOptSuspects;
 
 /* All of these are run by the scheduler, in a transaction. */
