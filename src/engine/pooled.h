@@ -38,7 +38,7 @@ typedef struct DbOptPooledRequest
 extern void dbopt_pooled_call(const DbOptPooledRequest *request,
 							  Tuplestorestate *store, TupleDesc desc);
 
-/* By a session: runs the job, resets the session, which is idle, and answers. */
+/* By a session: runs the job, resets the session, says that it is idle, and answers. */
 extern void dbopt_pooled_run(const DbOptJob *job);
 
 /* ---- pooled_segment.c: what both sides know ------------------------------ */
@@ -49,6 +49,8 @@ typedef struct DbOptPooledSegment
 	pg_atomic_uint32 *gone;		/* the caller does not wait any longer */
 	shm_mq	   *queue;
 } DbOptPooledSegment;
+
+#define DBOPT_POOLED_QUEUE_SIZE	((Size) 65536)
 
 /* In messages: rows, each with its length (uint32) in front; the end. */
 #define DBOPT_POOLED_ROWS	'D'
@@ -73,6 +75,12 @@ extern void dbopt_pooled_settings_apply(const DbOptPooledSegment *segment);
  * client goes to the caller.
  */
 extern void dbopt_pooled_wire_open(const DbOptPooledSegment *segment);
+
+/*
+ * Can a message of this length, or several that are no longer together, be sent
+ * without waiting for the caller, even if it has not read any yet?
+ */
+extern bool dbopt_pooled_wire_has_room(Size length);
 
 /* false: the caller has gone. */
 extern bool dbopt_pooled_wire_send(char type, const char *data, Size length);

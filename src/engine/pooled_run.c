@@ -5,7 +5,8 @@
  * Run by pool sessions, as the caller's role.  All statements are one
  * transaction; the rows of the last one are sent while it runs.  The caller
  * hears how it ended when the session has been reset and is idle, so that its
- * next call finds it.
+ * next call finds it; but a session that may have to wait until the caller has
+ * heard is idle only then.
  *
  * A single statement is run as a client's own would be, so that those which
  * refuse transaction blocks work, such as VACUUM.  CALL and DO are not: they
@@ -247,12 +248,31 @@ answer(ErrorData *error)
 		(void) dbopt_pooled_wire_send(DBOPT_POOLED_DONE, "", 0);
 }
 
+static Size
+length_of(const char *text)
+{
+	return text == NULL ? 0 : strlen(text);
+}
+
+/* At most: what is not counted are names, numbers and places in the source. */
+static Size
+answer_size(const ErrorData *error)
+{
+	if (error == NULL)
+		return 0;
+
+	return 4096 + length_of(error->message) + length_of(error->detail) +
+		length_of(error->hint) + length_of(error->context) +
+		length_of(error->internalquery);
+}
+
 void
 dbopt_pooled_run(const DbOptJob *job)
 {
 	PooledRun	run = {.context = CurrentMemoryContext};
 	DbOptJobResult result = {0};
 	ErrorData  *error;
+	bool		waits;
 
 	if (!dbopt_pooled_segment_open(job->segment, &run.segment))
 	{
@@ -265,8 +285,12 @@ dbopt_pooled_run(const DbOptJob *job)
 	error = dbopt_exec_guard_all(run_request, &run);
 	debug_query_string = NULL;
 	dbopt_session_reset();
-	dbopt_session_report_idle(&result);
+	waits = !dbopt_pooled_wire_has_room(answer_size(error));
+	if (!waits)
+		dbopt_session_report_idle(&result);
 	answer(error);
 	dsm_detach(run.segment.segment);
 	MemoryContextSwitchTo(run.context);
+	if (waits)
+		dbopt_session_report_idle(&result);
 }

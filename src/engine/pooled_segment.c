@@ -20,7 +20,6 @@
 #define KEY_HEAD		1
 #define KEY_TEXTS		2
 #define KEY_QUEUE		3
-#define QUEUE_SIZE		((Size) 65536)
 #define NULL_LENGTH		(-1)
 
 typedef struct Head
@@ -96,7 +95,7 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 	shm_toc_initialize_estimator(&estimator);
 	shm_toc_estimate_chunk(&estimator, sizeof(Head));
 	shm_toc_estimate_chunk(&estimator, texts.len);
-	shm_toc_estimate_chunk(&estimator, QUEUE_SIZE);
+	shm_toc_estimate_chunk(&estimator, DBOPT_POOLED_QUEUE_SIZE);
 	shm_toc_estimate_keys(&estimator, 3);
 	size = shm_toc_estimate(&estimator);
 
@@ -108,8 +107,8 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 	place = shm_toc_allocate(toc, texts.len);
 	memcpy(place, texts.data, texts.len);
 	shm_toc_insert(toc, KEY_TEXTS, place);
-	result->queue = shm_mq_create(shm_toc_allocate(toc, QUEUE_SIZE),
-								  QUEUE_SIZE);
+	result->queue = shm_mq_create(shm_toc_allocate(toc, DBOPT_POOLED_QUEUE_SIZE),
+								  DBOPT_POOLED_QUEUE_SIZE);
 	shm_toc_insert(toc, KEY_QUEUE, result->queue);
 	result->gone = &head->gone;
 	pfree(texts.data);

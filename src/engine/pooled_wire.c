@@ -24,6 +24,10 @@
 
 static shm_mq_handle *queue = NULL; /* NULL: nobody listens */
 static uint32 wait_event = 0;
+static Size taken;				/* of the queue by all messages of this call */
+
+/* What a message takes of the queue beside its data, at most. */
+#define OVERHEAD		((Size) 32)
 
 static void
 wire_reset(void)
@@ -66,6 +70,7 @@ wire_send(char type, const char *data, size_t length)
 
 	if (queue == NULL)
 		return EOF;
+	taken += length + OVERHEAD;
 	if (send_all(parts, 2) == SHM_MQ_SUCCESS)
 		return 0;
 	shm_mq_detach(queue);
@@ -102,10 +107,18 @@ dbopt_pooled_wire_open(const DbOptPooledSegment *segment)
 		wait_event = DBOPT_WAIT_EVENT("DboptPoolSend");
 	shm_mq_set_sender(segment->queue, MyProc);
 	queue = shm_mq_attach(segment->queue, segment->segment, NULL);
+	taken = 0;
 	on_dsm_detach(segment->segment, close_wire, (Datum) 0);
 	PqCommMethods = &methods;
 	FrontendProtocol = PG_PROTOCOL_LATEST;
 	whereToSendOutput = DestRemote;
+}
+
+bool
+dbopt_pooled_wire_has_room(Size length)
+{
+	return taken + length + 2 * OVERHEAD + shm_mq_minimum_size <
+		DBOPT_POOLED_QUEUE_SIZE;
 }
 
 bool

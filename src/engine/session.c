@@ -300,6 +300,8 @@ next_order(DbOptJob *job)
 		order = ORDER_RUN;
 		*job = session->job;
 		current_call = job->kind == DBOPT_JOB_SQL ? job->ticket : 0;
+		QueryCancelPending = false; /* of the last job: callers cancel under
+									 * the lock */
 	}
 	else if (session->state == DBOPT_SESSION_STOPPING || !scheduler_present(session))
 		order = ORDER_GO;
