@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "api/own_tables.h"
 #include "api/uninstall.h"
@@ -37,6 +38,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 PG_MODULE_MAGIC;
 
@@ -210,6 +212,23 @@ owns_database(Oid dboid)
 	return OidIsValid(dboid) && dbopt_owns_database(dboid, GetUserId());
 }
 
+/* The server's own have_createdb_privilege() came in minor versions only. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	may = HeapTupleIsValid(tuple) &&
+		((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return may;
+}
+
 /*
  * CREATE DATABASE: the one to be copied.  A template that anybody may copy has
  * no workers.
@@ -227,7 +246,7 @@ copied_database(const CreatedbStmt *statement)
 		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 			template = defGetString(option);
 	}
-	if (template == NULL || !have_createdb_privilege())
+	if (template == NULL || !may_create_databases())
 		return InvalidOid;
 	return get_database_oid(template, true);
 }
@@ -273,7 +292,7 @@ claimed_database(Node *statement, const char **command)
 		case T_RenameStmt:
 			*command = NULL;	/* may run in a transaction block */
 			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE &&
-				have_createdb_privilege())
+				may_create_databases())
 				dboid = get_database_oid(((RenameStmt *) statement)->subname,
 										 true);
 			break;

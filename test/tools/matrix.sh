@@ -6,13 +6,14 @@
 # Each release is installed into a directory of its own with debootstrap, once
 # where MATRIX_DIR is set, else into a temporary one.  What is mounted there is
 # seen by our processes alone and goes with them; no service is started.
-# CHECKS chooses among the suites of check.sh.  Ends with a line for each
-# release, and status 1 if something failed.
+# CHECKS chooses among the suites of check.sh, and "upgrade": pg_upgrade from
+# the PostgreSQL of this system's release (upgrade.sh).  Ends with a line for
+# each release, and status 1 if something failed.
 set -uo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 mirror=${MIRROR:-http://deb.debian.org/debian}
-suites=${CHECKS:-regress isolation pgtap tap}
+checks=${CHECKS:-regress isolation pgtap tap upgrade}
 dir=${MATRIX_DIR:-}
 failed=0
 
@@ -60,7 +61,7 @@ check_release() {
 	inside "$root" bash -c '
 		apt-get update -q &&
 		version=$(apt-cache depends postgresql | sed -n "s/.*Depends: postgresql-//p") &&
-		cd /srv/dbopt && PG_VERSION=$version test/tools/check.sh '"$suites" >"$log" 2>&1
+		cd /srv/dbopt && PG_VERSION=$version test/tools/check.sh '"${checks/upgrade/}" >"$log" 2>&1
 	version=$(inside "$root" pg_config --version)
 	grep -E '^[a-z]+: +[0-9]+ passed' "$log" | sed "s/^/  /"
 	echo "${version:-PostgreSQL ?}: $(tail -n 1 "$log")"
@@ -68,6 +69,25 @@ check_release() {
 		failed=1
 		grep -E '^not ok|\.\.\. FAILED|error:' "$log" | head -n 40
 	}
+}
+
+# With the older version's packages in the same place.
+upgrade_release() {
+	local root=$1 log=$2 list=/etc/apt/sources.list.d/older.list older
+
+	# shellcheck source=/dev/null
+	older=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	echo "deb $mirror $older main" >"$root$list"
+	# shellcheck disable=SC2016  # expanded inside
+	inside "$root" bash -c '
+		apt-get update -q
+		old=$(apt-cache policy postgresql | sed -n "s/^ *\([0-9]*\)+.*/\1/p" | sort -n | head -n 1)
+		new=$(apt-cache depends postgresql | sed -n "s/.*Depends: postgresql-//p")
+		DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends \
+			"postgresql-$old" "postgresql-server-dev-$old"
+		rm -f '"$list"'
+		bash /srv/dbopt/test/tools/upgrade.sh "$old" "$new"' >"$log" 2>&1 || failed=1
+	grep -E '^(not )?ok .* - pg_upgrade|^not ok' "$log" || tail -n 5 "$log"
 }
 
 [ $# -gt 0 ] || set -- trixie sid
@@ -78,6 +98,7 @@ for release in "$@"; do
 		failed=1
 		continue
 	}
-	check_release "$dir/$release" "$dir/$release.log"
+	[ "$checks" = upgrade ] || check_release "$dir/$release" "$dir/$release.log"
+	[[ " $checks " != *" upgrade "* ]] || upgrade_release "$dir/$release" "$dir/$release.upgrade.log"
 done
 exit $failed
