@@ -223,6 +223,13 @@ check_leftovers() {
 	grep -rnwIE "$words" src sql test | none
 }
 
+# What has been released is what databases have: changes go into an upgrade.
+check_frozen() {
+	sha256sum --check --quiet <<-END
+		3e8b4a2068b219b66fc1850360e2257626766e4a51f9ea608fb51bb6b444a5d2  sql/dbopt--1.0.sql
+	END
+}
+
 check_whitespace() {
 	grep -rnIE '[ 	]+$' Makefile dbopt.control src sql test .ci | none
 }
@@ -295,6 +302,7 @@ checks=(
 	"undefined:no symbol of ours is missing"
 	"length:functions up to 80 lines, files up to 500"
 	"leftovers:no unfinished business"
+	"frozen:released SQL scripts are as they were"
 	"whitespace:no trailing white space"
 	"sleep:no test waits for a time"
 	"shell:shellcheck is content"
@@ -309,7 +317,7 @@ start_check() {
 start_check gcc
 gcc_pid=$!
 start_check clang
-for check in headers_alone first_include ladder version_tests pg_try length leftovers whitespace sleep shell perl meta; do
+for check in headers_alone first_include ladder version_tests pg_try length leftovers frozen whitespace sleep shell perl meta; do
 	start_check $check
 done
 wait $gcc_pid
