@@ -48,6 +48,7 @@ typedef struct IndexJob
 	DbOptIndexTarget applied;	/* the last one that could be built */
 	List	   *leftovers;
 	int			attempt;
+	bool		cut_short;		/* the attempt before: its session has gone */
 	TimestampTz since;			/* when this attempt began */
 	bool		built;			/* by this attempt */
 } IndexJob;
@@ -157,8 +158,10 @@ begin_attempt(IndexJob *job)
 	if (state->progress != DBOPT_INDEX_QUEUED &&
 		state->progress != DBOPT_INDEX_BUILDING)
 		return false;
+	job->cut_short = state->progress == DBOPT_INDEX_BUILDING;
 	if (!examine(job) || job->target.condition == DBOPT_INDEX_INAPPLICABLE)
 	{
+		job->applied = job->target;
 		settle(state);
 		dbopt_index_state_write(state);
 		return false;
@@ -350,6 +353,17 @@ clean_up(void *arg)
 	drop_leftovers(job);
 }
 
+static void
+try_clean_up(IndexJob *job)
+{
+	DbOptFailure failure;
+
+	if (!dbopt_exec_guard(clean_up, job, &failure))
+		log_end(job, failure.sqlstate, 0,
+				psprintf("what a build of index \"%s\" has left could not be dropped",
+						 job->name));
+}
+
 /*
  * The role's settings must not end a build, or change what it means.  Where a
  * build and somebody's DDL wait for each other, whoever looks for a deadlock
@@ -381,7 +395,6 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 		.since = GetCurrentTimestamp()
 	};
 	DbOptFailure failure;
-	DbOptFailure ignored;
 	bool		begun;
 
 	dbopt_index_note_lock_timeout();
@@ -394,13 +407,12 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 	begin(&job);
 	begun = begin_attempt(&job);
 	commit(&job);
+	if (!begun && job.cut_short && OidIsValid(job.applied.relid))
+		try_clean_up(&job);
 	if (!begun || dbopt_exec_guard(build, &job, &failure))
 		return;
 	dbopt_index_watch_end();
 	note_error(&job, &failure);
-	if (!dbopt_exec_guard(clean_up, &job, &ignored))
-		log_end(&job, ignored.sqlstate, 0,
-				psprintf("what a build of index \"%s\" has left could not be dropped",
-						 name));
+	try_clean_up(&job);
 	attempt_failed(&job, &failure);
 }

@@ -113,9 +113,26 @@ wait_for(q{SELECT status = 'valid' AND last_error IS NULL FROM dbopt_index_statu
 is(leftovers(), 0, 'what it had left is gone');
 eval { $_->quit } foreach ($here, $there);
 
+# One whose session is ended again and again is given up.
+my $writer = start_build('doomed', 'things', '(name, id)');
+foreach my $attempt (1 .. 3)
+{
+	wait_for(qq{SELECT i.attempts = $attempt AND s.reason ~ '^it waits' FROM dbopt_index_state i
+		JOIN dbopt_index_status() s USING (name) WHERE name = 'doomed'}, "attempt $attempt waits");
+	my $pid = builder();
+	sql("SELECT pg_terminate_backend($pid)");
+}
+wait_status('doomed', 'failed', 'after the last one it has failed');
+$writer->query_safe('COMMIT');
+$writer->quit;
+wait_for(q{SELECT NOT EXISTS (SELECT FROM pg_class WHERE relname = 'doomed')}, 'and leaves nothing');
+like(sql(q{SELECT last_error FROM dbopt_index_status() WHERE name = 'doomed'}), qr/session that was building it has gone/,
+	'but the reason');
+sql(q{DELETE FROM dbopt_index WHERE name = 'doomed'});
+
 # A build that waits for who is waiting for its end gives way by itself.
 sql('CREATE TABLE passing AS SELECT 1 AS a');
-my $writer = start_build('of_passing', 'passing', '(a)');
+$writer = start_build('of_passing', 'passing', '(a)');
 my $dropper = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'DROP TABLE passing' ]);
 wait_for(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^DROP TABLE' AND wait_event_type = 'Lock'},
 	'who drops the table waits');
