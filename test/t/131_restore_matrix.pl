@@ -148,6 +148,8 @@ sub check_copy
 	ok( $node->wait_for_log(
 			qr/dbopt does not run in database "$database": it was restored or copied.*\n.*HINT:.*dbopt_resume\(\)/),
 		"$what: the log says why nothing runs");
+	like($node->safe_psql($database, "SELECT detail FROM dbopt_health() WHERE check_name = 'positions'"),
+		qr/this database was restored or copied, and waits for dbopt_resume\(\)/, "$what: dbopt_health() as well");
 	is($node->safe_psql($database, 'SELECT count(*) FROM effects'), $before, "$what: nothing runs");
 	is( $node->safe_psql($database, q{
 			SET ROLE writer;
