@@ -21,6 +21,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+struct DbOptBacklogRead
+{
+	DbOptLog   *log;
+	Snapshot	snapshot;
+	bool		unprocessed;	/* only these wait */
+};
+
 /* A count that is under way. */
 typedef struct DbOptCount
 {
@@ -197,24 +204,48 @@ count_version(DbOptCount *count, const DbOptVersion *version)
 		count_part(count, &version->last, NULL);
 }
 
-/* Opens the log, counts, and closes it; false: it cannot be read now. */
+DbOptBacklogRead *
+dbopt_backlog_read_begin(const DbOptSource *source)
+{
+	DbOptBacklogRead *reading = palloc(sizeof(DbOptBacklogRead));
+	char	   *problem;
+
+	reading->log = dbopt_log_try_open(source->relid, &problem);
+	if (reading->log == NULL)
+	{
+		pfree(reading);
+		return NULL;
+	}
+	reading->snapshot = dbopt_snapshot_new();
+	reading->unprocessed = source->mark_processed;
+	return reading;
+}
+
+void
+dbopt_backlog_read_end(DbOptBacklogRead *reading)
+{
+	if (reading == NULL)
+		return;
+	UnregisterSnapshot(reading->snapshot);
+	dbopt_log_close(reading->log);
+	pfree(reading);
+}
+
+/* False: the cursor is gone. */
 static bool
-count_cursor(DbOptCount *count, const DbOptSource *source,
+count_cursor(DbOptCount *count, const DbOptBacklogRead *reading,
 			 const DbOptCursor *cursor, bool estimate)
 {
 	DbOptWaiting *waiting = count->waiting;
 	DbOptVersion version;
-	char	   *problem;
 	bool		found;
 
 	memset(waiting, 0, sizeof(*waiting));
 	waiting->exact = true;
-	count->log = dbopt_log_try_open(source->relid, &problem);
-	if (count->log == NULL)
-		return false;
-	count->snapshot = dbopt_snapshot_new();
+	count->log = reading->log;
+	count->snapshot = reading->snapshot;
 	count->event_type = cursor->event_type;
-	count->unprocessed = source->mark_processed;
+	count->unprocessed = reading->unprocessed;
 
 	found = dbopt_version_read(count->log, cursor->cursor_id, count->snapshot,
 							   &version);
@@ -225,8 +256,6 @@ count_cursor(DbOptCount *count, const DbOptSource *source,
 													 cursor->event_type,
 													 version.last.position),
 							  count->limit + 1);
-	UnregisterSnapshot(count->snapshot);
-	dbopt_log_close(count->log);
 	return found;
 }
 
@@ -239,13 +268,18 @@ dbopt_waiting_count(const DbOptSource *source, const DbOptCursor *cursor,
 		.limit = DBOPT_WAITING_EXACT,
 		.patience = PG_INT64_MAX
 	};
+	DbOptBacklogRead *reading = dbopt_backlog_read_begin(source);
+	bool		counted;
 
-	return count_cursor(&count, source, cursor, true);
+	memset(waiting, 0, sizeof(*waiting));
+	counted = reading != NULL && count_cursor(&count, reading, cursor, true);
+	dbopt_backlog_read_end(reading);
+	return counted;
 }
 
 bool
-dbopt_waiting_oldest(const DbOptSource *source, const DbOptCursor *cursor,
-					 DbOptWaiting *waiting)
+dbopt_waiting_oldest(const DbOptBacklogRead *reading,
+					 const DbOptCursor *cursor, DbOptWaiting *waiting)
 {
 	DbOptCount	count = {
 		.waiting = waiting,
@@ -253,5 +287,5 @@ dbopt_waiting_oldest(const DbOptSource *source, const DbOptCursor *cursor,
 		.patience = DBOPT_WAITING_PASSED
 	};
 
-	return count_cursor(&count, source, cursor, false);
+	return count_cursor(&count, reading, cursor, false);
 }

@@ -22,6 +22,9 @@ typedef struct DbOptWaiting
 	TimestampTz oldest;			/* of the first one of them */
 } DbOptWaiting;
 
+/* A source whose log is open, and the snapshot that it is read with. */
+typedef struct DbOptBacklogRead DbOptBacklogRead;
+
 /* Who gets the cursor's events now; NULL: nobody. */
 extern DbOptHandler *dbopt_cursor_handler(const DbOptConfig *config,
 										  const DbOptCursor *cursor);
@@ -36,11 +39,19 @@ extern bool dbopt_waiting_count(const DbOptSource *source,
 								DbOptWaiting *waiting);
 
 /*
+ * Opens a source's log for as many of its cursors as are to be looked at; NULL:
+ * it cannot be read at present, and there is nothing to end.
+ */
+extern DbOptBacklogRead *dbopt_backlog_read_begin(const DbOptSource *source);
+extern void dbopt_backlog_read_end(DbOptBacklogRead *reading);
+
+/*
  * The same for the first one alone, which takes a few index entries to find:
  * only has_oldest, oldest and (whether there is one) exact are of use, and
- * behind many events that somebody else has processed none is found.
+ * behind many events that somebody else has processed none is found.  false:
+ * the cursor is gone.
  */
-extern bool dbopt_waiting_oldest(const DbOptSource *source,
+extern bool dbopt_waiting_oldest(const DbOptBacklogRead *reading,
 								 const DbOptCursor *cursor,
 								 DbOptWaiting *waiting);
 

@@ -5,7 +5,8 @@
  *
  * Run by whoever looks (health.c), as the extension's owner where tables are
  * read.  A look costs a few index entries for each cursor and a handful of
- * short queries, however many events, retries and dead letters there are.
+ * short queries, however many events, retries and dead letters there are.  To
+ * plan these would take most of it, so that their plans are kept.
  */
 #include "postgres.h"
 
@@ -18,7 +19,6 @@
 #include "engine/owner_spi.h"
 #include "miscadmin.h"
 #include "state/guc.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -93,45 +93,64 @@ note_age(Backlog *backlog, const DbOptHandler *handler, int64 age)
 	backlog->handler = handler;
 }
 
-/* Are all events of a source readable without waiting? */
-static bool
-source_readable(Backlog *backlog, const DbOptSource *source, List **locked)
+/* NULL: it cannot be read, or not without waiting. */
+static DbOptBacklogRead *
+source_open(Backlog *backlog, const DbOptSource *source)
 {
 	char	   *name;
 
-	if (list_member_ptr(*locked, source))
-		return false;
-	if (ConditionalLockRelationOid(source->relid, AccessShareLock))
-		return true;
-	*locked = lappend(*locked, unconstify(DbOptSource *, source));
+	if (dbopt_log_try_lock(source->relid))
+		return dbopt_backlog_read_begin(source);
 	name = get_rel_name(source->relid);
 	dbopt_names_add(&backlog->locked, name == NULL ? "?" : name);
-	return false;
+	return NULL;
+}
+
+static int
+compare_cursors(const ListCell *a, const ListCell *b)
+{
+	const DbOptCursor *one = lfirst(a);
+	const DbOptCursor *other = lfirst(b);
+
+	if (one->source_id != other->source_id)
+		return one->source_id < other->source_id ? -1 : 1;
+	return one->cursor_id < other->cursor_id ? -1 : 1;
 }
 
 /*
- * What a paused or broken handler does not get has checks of its own.
+ * Each source is opened once, for all its cursors.  What a paused or broken
+ * handler does not get has checks of its own.
  */
 static void
 look_at_events(const DbOptHealthLook *look, Backlog *backlog)
 {
-	List	   *locked = NIL;
+	List	   *cursors = dbopt_cursors_load();
+	const DbOptSource *source = NULL;
+	DbOptBacklogRead *reading = NULL;
 	ListCell   *cell;
 
-	foreach(cell, dbopt_cursors_load())
+	list_sort(cursors, compare_cursors);
+	foreach(cell, cursors)
 	{
 		DbOptCursor *cursor = lfirst(cell);
 		DbOptHandler *handler = dbopt_cursor_handler(look->config, cursor);
 		DbOptWaiting waiting;
 
 		CHECK_FOR_INTERRUPTS();
-		if (handler == NULL || !handler->usable || handler->paused ||
-			!source_readable(backlog, handler->source, &locked))
+		if (handler == NULL || !handler->usable || handler->paused)
 			continue;
-		if (dbopt_waiting_oldest(handler->source, cursor, &waiting) &&
+		if (handler->source != source)
+		{
+			dbopt_backlog_read_end(reading);
+			source = handler->source;
+			reading = source_open(backlog, source);
+		}
+		if (reading != NULL &&
+			dbopt_waiting_oldest(reading, cursor, &waiting) &&
 			waiting.has_oldest && !TIMESTAMP_NOT_FINITE(waiting.oldest))
 			note_age(backlog, handler, look->now - waiting.oldest);
 	}
+	dbopt_backlog_read_end(reading);
 }
 
 /* Retries are late from the time on for which they were planned. */
@@ -186,6 +205,11 @@ check_backlog(DbOptHealthLook *look)
 static void
 check_positions(DbOptHealthLook *look)
 {
+	static DbOptOwnerPlan plan = {
+		.sql = "SELECT coalesce(greatest("
+		"(SELECT max(last_position) FROM @extschema@.dbopt_cursor_version),"
+		" (SELECT max(to_position) FROM @extschema@.dbopt_chunk)), -1)"
+	};
 	int64		next = (int64) U64FromFullTransactionId(ReadNextFullTransactionId()) +
 	look->config->position_offset;
 	int64		highest;
@@ -196,10 +220,7 @@ check_positions(DbOptHealthLook *look)
 						 "this database was restored or copied, and waits for dbopt_resume()");
 		return;
 	}
-	dbopt_owner_query(dbopt_sql("SELECT coalesce(greatest("
-								"(SELECT max(last_position) FROM @extschema@.dbopt_cursor_version),"
-								" (SELECT max(to_position) FROM @extschema@.dbopt_chunk)), -1)"),
-					  NULL);
+	dbopt_owner_query_kept(&plan, NULL);
 	highest = dbopt_owner_int64(0, 1);
 	if (highest >= next)
 		dbopt_health_add(look, "positions", DBOPT_CRITICAL,
@@ -213,15 +234,17 @@ check_positions(DbOptHealthLook *look)
 static void
 check_dead_letters(DbOptHealthLook *look)
 {
+	static DbOptOwnerPlan plan = {
+		.sql = "SELECT count(*) FROM"
+		" (SELECT FROM @extschema@.dbopt_dead_letter LIMIT $1) d"
+	};
 	int			degraded = dbopt_health_dead_letters;
 	int64		critical = (int64) degraded * CRITICAL_LETTERS;
 	DbOptOwnerArgs args = {0};
 	int64		count;
 
 	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(Max(critical, 1)));
-	dbopt_owner_query(dbopt_sql("SELECT count(*) FROM"
-								" (SELECT FROM @extschema@.dbopt_dead_letter LIMIT $1) d"),
-					  &args);
+	dbopt_owner_query_kept(&plan, &args);
 	count = dbopt_owner_int64(0, 1);
 	if (count == 0)
 		dbopt_health_add(look, "dead_letters", DBOPT_HEALTHY, "none");
@@ -238,17 +261,19 @@ check_dead_letters(DbOptHealthLook *look)
 static void
 check_indexes(DbOptHealthLook *look)
 {
+	static DbOptOwnerPlan plan = {
+		.sql = "SELECT d.name FROM @extschema@.dbopt_index d"
+		" LEFT JOIN @extschema@.dbopt_index_state s ON s.name = d.name"
+		" WHERE d.enabled AND (s.state = 'failed'"
+		" OR (coalesce(s.state, 'idle') = 'idle' AND EXISTS"
+		" (SELECT FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid"
+		" WHERE c.relname = d.name::name AND NOT i.indisvalid)))"
+		" ORDER BY d.name"
+	};
 	DbOptNames	names = {0};
 	uint64		rows;
 
-	rows = dbopt_owner_query(dbopt_sql("SELECT d.name FROM @extschema@.dbopt_index d"
-									   " LEFT JOIN @extschema@.dbopt_index_state s ON s.name = d.name"
-									   " WHERE d.enabled AND (s.state = 'failed'"
-									   " OR (coalesce(s.state, 'idle') = 'idle' AND EXISTS"
-									   " (SELECT FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid"
-									   " WHERE c.relname = d.name::name AND NOT i.indisvalid)))"
-									   " ORDER BY d.name"),
-							 NULL);
+	rows = dbopt_owner_query_kept(&plan, NULL);
 	for (uint64 row = 0; row < rows; row++)
 		dbopt_names_add(&names, dbopt_owner_text(row, 1));
 	if (rows == 0)
@@ -264,16 +289,18 @@ check_indexes(DbOptHealthLook *look)
 static void
 check_clock(DbOptHealthLook *look)
 {
+	static DbOptOwnerPlan plan = {
+		.sql = "SELECT greatest("
+		"(SELECT max(registered_at) FROM @extschema@.dbopt_handler),"
+		" (SELECT max(attached_at) FROM @extschema@.dbopt_source),"
+		" (SELECT max(handed_out_at) FROM @extschema@.dbopt_chunk))"
+	};
 	TimestampTz latest = PgStartTime;
 	bool		isnull;
 	Datum		stored;
 	double		ahead;
 
-	dbopt_owner_query(dbopt_sql("SELECT greatest("
-								"(SELECT max(registered_at) FROM @extschema@.dbopt_handler),"
-								" (SELECT max(attached_at) FROM @extschema@.dbopt_source),"
-								" (SELECT max(handed_out_at) FROM @extschema@.dbopt_chunk))"),
-					  NULL);
+	dbopt_owner_query_kept(&plan, NULL);
 	stored = dbopt_owner_value(0, 1, &isnull);
 	if (!isnull)
 		latest = Max(latest, DatumGetTimestampTz(stored));
@@ -315,13 +342,14 @@ check_clock(DbOptHealthLook *look)
 static void
 check_transactions(DbOptHealthLook *look)
 {
+	static DbOptOwnerPlan plan = {.sql = LONG_TRANSACTIONS};
 	DbOptOwnerArgs args = {0};
 	DbOptHealth worst = DBOPT_HEALTHY;
 	char	   *detail = NULL;
 	uint64		rows;
 
 	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(MyDatabaseId));
-	rows = dbopt_owner_query(LONG_TRANSACTIONS, &args);
+	rows = dbopt_owner_query_kept(&plan, &args);
 	for (uint64 row = 0; row < rows; row++)
 	{
 		int64		age = dbopt_owner_int64(row, 1);

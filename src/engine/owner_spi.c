@@ -13,12 +13,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "engine/catalog.h"
 #include "engine/extension.h"
 #include "engine/owner_spi.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -115,11 +117,44 @@ dbopt_owner_bind_text(DbOptOwnerArgs *args, const char *value)
 }
 
 /*
+ * The name of our schema stands in the statement, so that a plan from before
+ * it was renamed is of another one; after all other changes PostgreSQL itself
+ * plans anew.
+ */
+static SPIPlanPtr
+kept_plan(DbOptOwnerPlan *kept, DbOptOwnerArgs *args)
+{
+	char	   *statement = dbopt_sql(kept->sql);
+	SPIPlanPtr	plan;
+
+	if (kept->plan != NULL && strcmp(kept->statement, statement) == 0)
+		return kept->plan;
+	if (kept->plan != NULL)
+	{
+		SPI_freeplan(kept->plan);
+		kept->plan = NULL;
+		pfree(kept->statement);
+	}
+	plan = SPI_prepare_cursor(statement, args->count, args->types,
+							  CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not plan a statement of dbopt: %s",
+			 SPI_result_code_string(SPI_result));
+	kept->statement = MemoryContextStrdup(TopMemoryContext, statement);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not keep a plan of dbopt");
+	kept->plan = plan;
+	return plan;
+}
+
+/*
  * SPI wants a snapshot of its caller's to be there, which a session that runs
- * no statement does not have.
+ * no statement does not have.  The statement is that of "kept", unless this is
+ * NULL.
  */
 static uint64
-run(const char *statement, const DbOptOwnerArgs *args, bool read_only)
+run(const char *statement, DbOptOwnerPlan *kept, const DbOptOwnerArgs *args,
+	bool read_only)
 {
 	DbOptOwnerArgs none = {0};
 	DbOptOwnerArgs *given = args ? unconstify(DbOptOwnerArgs *, args) : &none;
@@ -128,8 +163,13 @@ run(const char *statement, const DbOptOwnerArgs *args, bool read_only)
 
 	if (pushed)
 		PushActiveSnapshot(GetTransactionSnapshot());
-	result = SPI_execute_with_args(statement, given->count, given->types,
-								   given->values, given->nulls, read_only, 0);
+	if (kept == NULL)
+		result = SPI_execute_with_args(statement, given->count, given->types,
+									   given->values, given->nulls, read_only,
+									   0);
+	else
+		result = SPI_execute_plan(kept_plan(kept, given),
+								  given->values, given->nulls, read_only, 0);
 	if (pushed)
 		PopActiveSnapshot();
 	if (result < 0)
@@ -145,7 +185,7 @@ run(const char *statement, const DbOptOwnerArgs *args, bool read_only)
 uint64
 dbopt_owner_execute(const char *statement, const DbOptOwnerArgs *args)
 {
-	return run(statement, args, false);
+	return run(statement, NULL, args, false);
 }
 
 /*
@@ -155,7 +195,17 @@ dbopt_owner_execute(const char *statement, const DbOptOwnerArgs *args)
 uint64
 dbopt_owner_query(const char *statement, const DbOptOwnerArgs *args)
 {
-	return run(statement, args, true);
+	return run(statement, NULL, args, true);
+}
+
+/*
+ * The same for a query that is run again and again: its plan is made once, for
+ * any parameters, and kept for the life of the process.
+ */
+uint64
+dbopt_owner_query_kept(DbOptOwnerPlan *kept, const DbOptOwnerArgs *args)
+{
+	return run(NULL, kept, args, true);
 }
 
 /*

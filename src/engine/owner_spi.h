@@ -43,6 +43,14 @@ typedef struct DbOptOwnerArgs
 	char		nulls[DBOPT_OWNER_MAX_ARGS];
 } DbOptOwnerArgs;
 
+/* A query whose plan a process keeps; static, with nothing set but "sql". */
+typedef struct DbOptOwnerPlan
+{
+	const char *sql;			/* constant, as for dbopt_sql() */
+	char	   *statement;		/* that has been planned */
+	struct _SPI_plan *plan;		/* NULL: there is none yet */
+} DbOptOwnerPlan;
+
 /*
  * Becomes the owner of a table, with a pinned search path, and goes back: for
  * what runs code of that owner's, in a security-restricted operation.
@@ -65,6 +73,8 @@ extern uint64 dbopt_owner_execute(const char *statement,
 								  const DbOptOwnerArgs *args);
 extern uint64 dbopt_owner_query(const char *statement,
 								const DbOptOwnerArgs *args);
+extern uint64 dbopt_owner_query_kept(DbOptOwnerPlan *kept,
+									 const DbOptOwnerArgs *args);
 
 extern Datum dbopt_owner_value(uint64 row, int column, bool *isnull);
 extern char *dbopt_owner_text(uint64 row, int column);

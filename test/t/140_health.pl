@@ -155,6 +155,26 @@ is(sql(q{SELECT status, detail FROM dbopt_health() WHERE check_name = 'backlog'}
 	'healthy|no event waits; locked, and not looked at: "events"', 'nobody waits for a locked table');
 $holder->quit;
 
+# Each table is looked at, and the others if one of them has a locked partition.
+sql(q{
+	CREATE TABLE parted (id bigint, day int, event_type text NOT NULL, created_at timestamptz, PRIMARY KEY (id, day))
+		PARTITION BY LIST (day);
+	CREATE TABLE monday PARTITION OF parted FOR VALUES IN (1);
+	CREATE TABLE tuesday PARTITION OF parted FOR VALUES IN (2);
+	SELECT dbopt_attach_events('parted', 'id');
+	CREATE FUNCTION ignore(parted) RETURNS void LANGUAGE sql AS '';
+	SELECT dbopt_register_handler('three', 'DAY.*', 'ignore(parted)', events => 'parted');
+	INSERT INTO parted VALUES (1, 1, 'DAY.ONE', now()), (2, 2, 'DAY.TWO', now());
+	SELECT dbopt_drain(), dbopt_trip_circuit_breaker('three');
+	INSERT INTO parted VALUES (3, 1, 'DAY.ONE', now()), (4, 2, 'DAY.TWO', now() - interval '200 s')});
+like(detail('backlog'), qr/^the oldest event waits for \d+ min, for handler "three"$/, 'the oldest of all tables');
+$holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE tuesday');
+like(sql(q{SET lock_timeout = '10 s'; SELECT detail FROM dbopt_health() WHERE check_name = 'backlog'}),
+	qr/^the oldest event waits for \d+ (?:s|min), for handler "one"; locked, and not looked at: "parted"$/, 'nor for a locked partition');
+$holder->quit;
+sql(q{SELECT dbopt_unregister_handler('three'), dbopt_detach_events('parted')});
+
 sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain(), dbopt_trip_circuit_breaker('one')});
 insert('ONE', 1, "now() - interval '601 s'");
 is_status('backlog', 'critical', 'for ten minutes');
@@ -328,6 +348,19 @@ becomes('worker_slots', 'critical', 'there is no session at all', 'second');
 sql('UPDATE gate SET is_open = true');
 becomes('worker_slots', 'healthy', 'all has been delivered');
 becomes('worker_slots', 'healthy', 'there, too', 'second');
+
+# ---- other objects -------------------------------------------------------
+
+sql('CREATE DATABASE other');
+is( sql(q{
+	CREATE SCHEMA a;
+	CREATE EXTENSION dbopt SCHEMA a CASCADE;
+	SELECT count(*) FROM a.dbopt_health();
+	ALTER SCHEMA a RENAME TO b;
+	SELECT count(*) FROM b.dbopt_health();
+	DROP EXTENSION dbopt;
+	CREATE EXTENSION dbopt SCHEMA b;
+	SELECT count(*) FROM b.dbopt_health()}, 'other'), "15\n15\n15", 'one session, and objects that change');
 
 # ---- who may ask ---------------------------------------------------------
 
