@@ -15,7 +15,8 @@
 
 /*
  * Another role's session costs the start of a process: whoever wants its place
- * waits this long, if that role has candidates, too.
+ * waits this long, if that role has candidates, too, or callers who take its
+ * sessions by themselves: one has within this time.
  */
 #define PATIENCE_US		(50 * 1000)
 
@@ -61,6 +62,15 @@ try_idle(const DbOptCandidate *candidate, TimestampTz now)
 	return true;
 }
 
+/* When nothing speaks for leaving this session to its own role any longer. */
+static TimestampTz
+needed_until(const DbOptMember *member)
+{
+	if (dbopt_crew_role(member->role)->waiting > 0)
+		return DBOPT_NEVER;
+	return member->job.kind == DBOPT_JOB_SQL ? member->since + PATIENCE_US : 0;
+}
+
 /*
  * The session of another role that has been idle longest, if it may be ended
  * for this candidate.
@@ -75,15 +85,15 @@ find_victim(const DbOptCandidate *candidate, DbOptCandidates *candidates,
 	for (i = 0; i < dbopt_crew_size(); i++)
 	{
 		DbOptMember *member = dbopt_crew_member(i);
+		TimestampTz until;
 
 		if (member->state != DBOPT_SESSION_IDLE ||
 			member->role == candidate->role)
 			continue;
-		if (dbopt_crew_role(member->role)->waiting > 0 &&
-			candidate->since + PATIENCE_US > now)
+		until = Min(needed_until(member), candidate->since + PATIENCE_US);
+		if (until > now)
 		{
-			candidates->next = Min(candidates->next,
-								   candidate->since + PATIENCE_US);
+			candidates->next = Min(candidates->next, until);
 			continue;
 		}
 		if (best == NULL || member->since < best->since)

@@ -255,6 +255,7 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 	}
 	member->state = DBOPT_SESSION_IDLE;
 	member->since = since;
+	member->job = job;			/* the last one */
 	member->yield = false;
 	if (member->outdated)
 		dbopt_crew_retire(member, now);

@@ -213,6 +213,28 @@ $lock->query_safe('SELECT pg_advisory_unlock(1)');
 is(finish_psql(), '{"a": 3}', 'which leaves the call alone');
 is(finish_psql(), '{"a": 1}', 'and serves the next one');
 
+# ---- two roles share all sessions ----------------------------------------
+
+# Callers have two of three; events of two types could use two as well.
+sql(q{ALTER SYSTEM SET dbopt.pool_max = 3});
+sql(q{CREATE OR REPLACE FUNCTION nothing(e events) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0.005) /* handler */';
+	SELECT pg_reload_conf()});
+wait_for(q{(SELECT max FROM dbopt_pool_stats()) = 3}, 'there are three sessions');
+my $created = q{(SELECT count FROM dbopt_pool_events() WHERE event = 'createRequest')};
+my $before = sql("SELECT $created");
+start_psql(q{SET ROLE other; SELECT count(*) FROM generate_series(1, 1000000) i, LATERAL dbopt_with_connection('SELECT ' || i)})
+  foreach 1 .. 2;
+wait_for(q{SELECT count(*) > 0 FROM dbopt_pool_sessions() WHERE role = 'other'}, 'callers of another role are at work');
+foreach my $i (1 .. 30)
+{
+	sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
+		SELECT t, 'a', dbopt_uuid_v7(), '{}' FROM unnest('{d,e}'::text[]) t});
+	sql(q{SELECT dbopt_drain('60 s')}) eq 't' or die 'an event waits';
+}
+sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '1000000' AND pid <> pg_backend_pid()});
+finish_psql() foreach 1 .. 2;
+cmp_ok(sql("SELECT $created - $before"), '<', 30, 'and events do not take their sessions again and again');
+
 $lock->quit;
 $node->stop;
 done_testing();
