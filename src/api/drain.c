@@ -26,6 +26,7 @@
 #include "storage/spin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dbopt_drain);
@@ -192,6 +193,25 @@ read_tables(TimestampTz deadline)
 	return state;
 }
 
+/*
+ * Keeps no lock: it may be waited for by what is waited for, a handler that
+ * changes its table for example.
+ */
+static DrainState
+look_at_tables(TimestampTz deadline)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	DrainState	state;
+
+	BeginInternalSubTransaction(NULL);
+	state = read_tables(deadline);
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return state;
+}
+
 static void
 wait_for(long ms)
 {
@@ -226,7 +246,7 @@ drain(TimestampTz deadline)
 		if (view.scheduled && view.idle &&
 			view.rounds >= start.rounds + ROUNDS_NEEDED)
 		{
-			DrainState	state = read_tables(deadline);
+			DrainState	state = look_at_tables(deadline);
 
 			if (state != DRAIN_WAITING)
 				return state == DRAIN_DONE;

@@ -150,15 +150,31 @@ tell_of_indexes(void)
 				 errhint("CALL dbopt_drop_indexes() drops them, before DROP EXTENSION does away with it.")));
 }
 
+/* Its chunk could not be settled when it returns. */
+static void
+check_not_handler(void)
+{
+	if (dbopt_my_session->job.kind != DBOPT_JOB_SQL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("a handler cannot drop the extension that runs it"),
+				 errhint("Let a client drop it.")));
+}
+
 /*
- * A handler that drops the extension is a worker itself, and has to do without
- * the rest.
+ * Who drops the extension by dbopt_with_connection() is a worker itself, and
+ * has to do without the rest.
  */
 void
 dbopt_uninstall_prepare(Node *statement)
 {
-	if (dbopt_my_session != NULL || !drops_extension(statement))
+	if (!drops_extension(statement))
 		return;
+	if (dbopt_my_session != NULL)
+	{
+		check_not_handler();
+		return;
+	}
 	tell_of_indexes();
 	dbopt_hold_database(MyDatabaseId);
 	if (is_cascading(statement))

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "compat.h"
 #include "engine/job.h"
@@ -225,6 +227,32 @@ handle_cancel(SIGNAL_ARGS)
 		StatementCancelHandler(postgres_signal_arg);
 }
 
+/*
+ * An end that somebody else wants counts against no event, which is delivered
+ * again.  A handler that ends its own session would be called for ever:
+ * pg_terminate_backend() of oneself is a cancel, and so a failure.
+ */
+static void
+handle_terminate(int signal, siginfo_t *info, void *context)
+{
+	if (info->si_pid == MyProcPid && current_call == 0)
+		StatementCancelHandler(signal);
+	else
+		die(signal);
+}
+
+static void
+catch_terminate(void)
+{
+	struct sigaction action = {0};
+
+	action.sa_sigaction = handle_terminate;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGTERM, &action, NULL) != 0)
+		elog(ERROR, "could not install a signal handler: %m");
+}
+
 static void
 connect_session(void)
 {
@@ -235,6 +263,7 @@ connect_session(void)
 		proc_exit(0);
 	pqsignal(SIGINT, handle_cancel);
 	dbopt_worker_signals();
+	catch_terminate();
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
 	set_defaults();
