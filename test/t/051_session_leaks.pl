@@ -47,10 +47,7 @@ sql(q{
 	CREATE FUNCTION look(e events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO public.seen SELECT e.id, pg_backend_pid(), jsonb_build_object(
-			'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings
-				WHERE name IN ('work_mem', 'search_path', 'statement_timeout', 'session_replication_role', 'role',
-					'session_authorization', 'TimeZone', 'default_transaction_isolation', 'transaction_isolation',
-					'synchronous_commit', 'application_name', 'row_security')),
+			'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings),
 			'custom', nullif(current_setting('app.user', true), ''),
 			'user', current_user, 'session_user', session_user,
 			'temporary', (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),

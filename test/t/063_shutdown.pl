@@ -1,4 +1,4 @@
-# Fast shutdown with many sessions in handlers that rest, compute, wait for
+# Shutdown with many sessions in handlers that rest, compute, wait for
 # locks and catch what cancels them: all are gone within
 # dbopt.shutdown_timeout, and nothing of what they did is left.
 use strict;
@@ -124,6 +124,32 @@ ok( $node->poll_query_until('postgres',
 	'their events are taken up again');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_pending_retries'),
 	0, 'and no attempt was counted');
+
+# Smart shutdown waits for clients, and until then for nobody's events.
+my $client = $node->background_psql('postgres');
+$node->command_ok(
+	[ 'pg_ctl', '-D', $node->data_dir, '-m', 'smart', '--no-wait', 'stop' ],
+	'a smart shutdown');
+$client->query_safe(
+	q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
+	VALUES ('lock', 'a', gen_random_uuid(), '{}')});
+my $delivered = 0;
+for (my $tries = 0; $tries < 10_000 && !$delivered; $tries++)
+{
+	$delivered = $client->query_safe('SELECT count(*) FROM effects') > 2 * $each;
+}
+ok($delivered, 'delivery goes on while a client is there');
+$client->quit;
+$begin = time;
+$node->stop('smart');
+cmp_ok(time - $begin, '<', $timeout + 1, 'handlers do not keep it waiting');
+$node->start;
+ok( $node->poll_query_until('postgres',
+		q{SELECT count(*) >= 1 FROM dbopt_pool_sessions() WHERE state = 'busy'}),
+	'their events are taken up once more');
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM effects}),
+	2 * $each + 1,
+	'what was cut off has left nothing');
 
 # DROP DATABASE is kept waiting by none of them.
 $node->safe_psql('postgres', 'CREATE DATABASE other');
