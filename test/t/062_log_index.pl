@@ -153,6 +153,7 @@ $node->safe_psql(
 	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (1000) TO (2000);
 	INSERT INTO parts SELECT n, 'OLD' FROM generate_series(1, 1500) n;
 	GRANT SELECT ON fail TO nologin;
+	GRANT CREATE ON SCHEMA public TO nologin;
 	ALTER TABLE parts OWNER TO nologin;
 	ALTER TABLE parts_1 OWNER TO nologin;
 	ALTER TABLE parts_2 OWNER TO nologin;
