@@ -136,6 +136,28 @@ sql(q{SET dbopt.index_inline_pages = 0;
 	CALL dbopt_ensure_indexes('users', wait => true)});
 wait_for_line('an index that is built has a line',
 	q{d @> '{"operation": "index", "index": "idx_users_email_lower", "attempt": 1}' AND NOT d ? 'sqlstate' AND message ~ 'was built'});
+# Those that cannot be: each attempt that fails, and the end.
+sql(q{UPDATE dbopt_retry_policy SET base_delay = '3 ms', max_delay = '3 ms', jitter = 'none', max_attempts = 2
+		WHERE name = 'database';
+	CREATE FUNCTION moody(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		RAISE EXCEPTION 'secret %', $1 USING ERRCODE = 'serialization_failure';
+	END $$;
+	CREATE TABLE twins (name text);
+	INSERT INTO twins VALUES ('secret'), ('secret');
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES
+		('twins_once', 'twins', '(name)', true), ('twins_moody', 'twins', '(public.moody(name))', false)});
+$node->psql('postgres', q{SET dbopt.index_inline_pages = 0; CALL dbopt_ensure_indexes('twins', wait => true)});
+wait_for_line('an index that is given up at once',
+	q{d @> '{"operation": "index", "index": "twins_once", "attempt": 1, "sqlstate": "23505"}' AND NOT d ? 'delay_ms'
+		AND message ~ 'given up'});
+wait_for_line('an attempt that is followed by another',
+	q{d @> '{"operation": "index", "index": "twins_moody", "attempt": 1, "sqlstate": "40001"}'
+		AND (d ->> 'delay_ms')::numeric BETWEEN 0 AND 3 AND message ~ 'tried again'});
+wait_for_line('and the last one',
+	q{d @> '{"operation": "index", "index": "twins_moody", "attempt": 2, "sqlstate": "40001"}' AND NOT d ? 'delay_ms'
+		AND message ~ 'given up'});
+is( sql(q{SELECT count(*) FROM lines WHERE d ->> 'index' ~ 'twins'}), 3, 'each has one line');
 
 # ---- what is not said, and the level -------------------------------------
 

@@ -11,7 +11,7 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('metrics');
 $node->init;
 $node->append_conf('postgresql.conf',
-	"shared_preload_libraries = 'dbopt'\nmax_worker_processes = 16\ndbopt.environment = 'staging'\ndbopt.pool_min = 1");
+	"shared_preload_libraries = 'dbopt'\nmax_worker_processes = 16\ndbopt.environment = 'staging'\ndbopt.pool_min = 1\ndbopt.max_handlers = 60");
 $node->start;
 
 sub sql
@@ -200,6 +200,24 @@ is( sql(q{SELECT num_used, num_pending_acquires, num_pending_creates, utilizatio
 		acquire_wait_mean_ms > 0, acquire_wait_p99_ms >= acquire_wait_mean_ms / 2 FROM dbopt_connection_stats()}),
 	'0|0|0|0|healthy|CLOSED|t|t',
 	'statistics of connections');
+
+# ---- handlers that come and go -------------------------------------------
+
+# Series are those of the handlers that there are, each with a slot of its own.
+my $each = sql(q{SELECT count(*) FROM dbopt_metrics() WHERE labels ->> 'handler' = 'idle'});
+foreach my $generation (1 .. 3)
+{
+	sql(qq{SELECT dbopt_register_handler('brief $generation ' || n, 'BRIEF.' || n, 'work(events)') FROM generate_series(1, 50) n});
+	sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data)
+		SELECT 'BRIEF.' || n, 'a', gen_random_uuid(), '{}' FROM generate_series(1, 50) n});
+	is(sql('SELECT dbopt_drain()'), 't', "delivered to handlers of generation $generation");
+	is( sql(q{SELECT count(*) FROM dbopt_metrics();
+		SELECT count(*), min(value), max(value) FROM dbopt_metrics()
+			WHERE name = 'database.retry.success' AND labels ->> 'handler' LIKE 'brief %'}),
+		$rows + 50 * $each . "\n50|1|1", '50 more have as many series, and count');
+	sql(q{SELECT dbopt_unregister_handler(name) FROM dbopt_handlers WHERE name LIKE 'brief %'});
+	is(sql('SELECT count(*) FROM dbopt_metrics()'), $rows, 'none is left when they have gone');
+}
 
 # ---- who may ask, and when -----------------------------------------------
 
