@@ -13,9 +13,9 @@
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/cursor.h"
+#include "engine/log.h"
 #include "engine/owner_spi.h"
 #include "funcapi.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -61,7 +61,7 @@ backlog_entry(List **backlogs, const DbOptHandler *handler,
 static bool
 may_read(const DbOptSource *source)
 {
-	return ConditionalLockRelationOid(source->relid, AccessShareLock);
+	return dbopt_log_try_lock(source->relid);
 }
 
 static void

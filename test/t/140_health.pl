@@ -172,6 +172,8 @@ $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; LOCK TABLE tuesday');
 like(sql(q{SET lock_timeout = '10 s'; SELECT detail FROM dbopt_health() WHERE check_name = 'backlog'}),
 	qr/^the oldest event waits for \d+ (?:s|min), for handler "one"; locked, and not looked at: "parted"$/, 'nor for a locked partition');
+is( sql(q{SET lock_timeout = '10 s'; SELECT count(*), count(waiting) FROM dbopt_backlog() WHERE handler = 'three'}),
+	'2|0', 'nor does dbopt_backlog(), which says what it does not know');
 $holder->quit;
 sql(q{SELECT dbopt_unregister_handler('three'), dbopt_detach_events('parted')});
 
