@@ -15,6 +15,7 @@
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/cursor.h"
+#include "engine/exec.h"
 #include "engine/owner_spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -26,7 +27,6 @@
 #include "storage/spin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dbopt_drain);
@@ -169,28 +169,35 @@ typedef enum DrainState
 	DRAIN_TOO_LATE				/* the first retry comes after the deadline */
 } DrainState;
 
-static DrainState
-read_tables(TimestampTz deadline)
+typedef struct TableLook
 {
+	TimestampTz deadline;
+	DrainState	state;			/* result */
+} TableLook;
+
+static void
+read_tables(void *arg)
+{
+	TableLook  *look = arg;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "dbopt drain",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext previous = MemoryContextSwitchTo(context);
 	const DbOptConfig *config = dbopt_config_get();
-	DrainState	state = DRAIN_DONE;
 
+	look->state = DRAIN_DONE;
 	if (!config->paused)
 	{
 		TimestampTz retry;
 
 		if (something_waits(config))
-			state = DRAIN_WAITING;
+			look->state = DRAIN_WAITING;
 		else if ((retry = first_retry()) < PG_INT64_MAX)
-			state = retry > deadline ? DRAIN_TOO_LATE : DRAIN_WAITING;
+			look->state = retry > look->deadline ? DRAIN_TOO_LATE :
+				DRAIN_WAITING;
 	}
 	MemoryContextSwitchTo(previous);
 	MemoryContextDelete(context);
-	return state;
 }
 
 /*
@@ -200,16 +207,10 @@ read_tables(TimestampTz deadline)
 static DrainState
 look_at_tables(TimestampTz deadline)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	DrainState	state;
+	TableLook	look = {.deadline = deadline};
 
-	BeginInternalSubTransaction(NULL);
-	state = read_tables(deadline);
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return state;
+	dbopt_exec_undone(read_tables, &look);
+	return look.state;
 }
 
 static void

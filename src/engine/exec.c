@@ -303,8 +303,9 @@ take_error(MemoryContext context)
 	return error;
 }
 
-ErrorData *
-dbopt_exec_try_all(DbOptExecFunction function, void *arg)
+/* In a subtransaction that is kept, or rolled back in any case. */
+static ErrorData *
+try_all(DbOptExecFunction function, void *arg, bool keep)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -315,7 +316,10 @@ dbopt_exec_try_all(DbOptExecFunction function, void *arg)
 	PG_TRY();
 	{
 		function(arg);
-		ReleaseCurrentSubTransaction();
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -326,6 +330,21 @@ dbopt_exec_try_all(DbOptExecFunction function, void *arg)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+ErrorData *
+dbopt_exec_try_all(DbOptExecFunction function, void *arg)
+{
+	return try_all(function, arg, true);
+}
+
+void
+dbopt_exec_undone(DbOptExecFunction function, void *arg)
+{
+	ErrorData  *error = try_all(function, arg, false);
+
+	if (error != NULL)
+		ReThrowError(error);
 }
 
 ErrorData *

@@ -79,6 +79,12 @@ extern bool dbopt_exec_try(DbOptExecFunction function, void *arg,
  */
 extern ErrorData *dbopt_exec_try_all(DbOptExecFunction function, void *arg);
 
+/*
+ * Calls a function that only looks, in a subtransaction that is rolled back, so
+ * that no lock of it stays; raises its error.
+ */
+extern void dbopt_exec_undone(DbOptExecFunction function, void *arg);
+
 /* In such a function: from now on it has that time again. */
 extern void dbopt_exec_timer_restart(void);
 
