@@ -47,7 +47,7 @@ install_release() {
 inside() {
 	# shellcheck disable=SC2016  # expanded inside
 	unshare --mount --pid --fork --kill-child bash -c '
-		mountpoint -q "$0/proc" || mount -t proc proc "$0/proc"
+		mount -t proc proc "$0/proc"
 		mkdir -p "$0/dev/shm"
 		mount -t tmpfs tmpfs "$0/dev/shm"
 		chroot "$@"' "$1" "$@"
