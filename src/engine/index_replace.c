@@ -105,22 +105,35 @@ dbopt_index_drop_partitioned(Oid index, MemoryContext context)
 
 /* ---- in another's place -------------------------------------------------- */
 
+/* Why an index is more than that; NULL: it is not. */
+static const char *
+what_needs(Relation index)
+{
+	Oid			id = RelationGetRelid(index);
+
+	if (OidIsValid(get_index_constraint(id)))
+		return "belongs to a constraint";
+	if (get_index_ref_constraints(id) != NIL)
+		return "is what a foreign key refers to";
+	if (index->rd_rel->relispartition)
+		return "is part of a partitioned table's index";
+	if (index->rd_index->indisreplident)
+		return "is the table's replica identity";
+	return NULL;
+}
+
 /* What is not an index alone is not ours to replace. */
 static void
 check_replaceable(Oid index)
 {
 	Relation	rel = relation_open(index, AccessShareLock);
+	const char *reason = what_needs(rel);
 
-	if (OidIsValid(get_index_constraint(index)))
+	if (reason != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" is different from what is declared, and belongs to a constraint",
-						RelationGetRelationName(rel))));
-	if (rel->rd_index->indisreplident)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" is different from what is declared, and is the table's replica identity",
-						RelationGetRelationName(rel))));
+				 errmsg("index \"%s\" is different from what is declared, and %s",
+						RelationGetRelationName(rel), reason)));
 	relation_close(rel, AccessShareLock);
 }
 

@@ -59,6 +59,33 @@ like($node->safe_psql('postgres', q{SELECT last_error FROM dbopt_index_status() 
 	qr/belongs to a constraint/, 'and the status says why');
 is(indexes('things'), 'things_kind things_kind_key things_name things_pkey', 'nothing else is left');
 
+# Nor is one that something else stands on, which could not be dropped then.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE referred (id int NOT NULL, x int);
+	CREATE UNIQUE INDEX referred_id ON referred (id);
+	CREATE TABLE refers (id int REFERENCES referred (id));
+	CREATE TABLE whole (a int, b int) PARTITION BY RANGE (a);
+	CREATE TABLE a_part PARTITION OF whole FOR VALUES FROM (0) TO (10);
+	CREATE INDEX whole_a ON whole (a);
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('referred_id', 'referred', '(id) INCLUDE (x)', true);
+	INSERT INTO dbopt_index VALUES ('a_part_a_idx', 'a_part', '(b)');
+	SET client_min_messages = error;
+	CALL dbopt_ensure_indexes('referred', true);
+	CALL dbopt_ensure_indexes('a_part', true);
+});
+foreach my $case (
+	[ 'referred_id', qr/is what a foreign key refers to$/, 'referred' ],
+	[ 'a_part_a_idx', qr/is part of a partitioned table's index$/, 'a_part' ])
+{
+	my ($name, $reason, $table) = @$case;
+
+	is(status($name), 'failed', "$name is not replaced");
+	like($node->safe_psql('postgres', "SELECT last_error FROM dbopt_index_status() WHERE name = '$name'"), $reason, '... and the status says why');
+	is(indexes($table), $name, '... and nothing is left');
+}
+$node->safe_psql('postgres', q{DELETE FROM dbopt_index WHERE name IN ('referred_id', 'a_part_a_idx'); DROP TABLE refers, referred, whole});
+
 # Invalid ones, whoever left them, and what REINDEX CONCURRENTLY leaves.
 $node->safe_psql(
 	'postgres', q{
