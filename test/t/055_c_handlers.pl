@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use File::Copy qw(copy);
+use Crashing;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;

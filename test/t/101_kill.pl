@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use Crashing;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Survival;
