@@ -4,8 +4,9 @@ use strict;
 use warnings;
 
 use FindBin;
-use File::Copy qw(copy);
+use lib "$FindBin::RealBin";
 use Crashing;
+use File::Copy qw(copy);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
