@@ -61,7 +61,7 @@ backlog_entry(List **backlogs, const DbOptHandler *handler,
 static bool
 may_read(const DbOptSource *source)
 {
-	return dbopt_log_try_lock(source->relid);
+	return dbopt_log_try_lock(source->relid, AccessShareLock);
 }
 
 static void

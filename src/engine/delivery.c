@@ -25,11 +25,19 @@ typedef struct Attempt
 	int			count;
 } Attempt;
 
+LOCKMODE
+dbopt_delivery_lock_mode(const DbOptSource *source)
+{
+	return source->mark_processed ? RowExclusiveLock : AccessShareLock;
+}
+
 bool
 dbopt_delivery_lock_table(DbOptDelivery *delivery)
 {
+	const DbOptSource *source = delivery->handler->source;
+
 	delivery->locked =
-		!dbopt_log_try_lock(delivery->handler->source->relid);
+		!dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source));
 	return !delivery->locked;
 }
 

@@ -34,6 +34,13 @@ typedef struct DbOptDelivery
 } DbOptDelivery;
 
 /*
+ * How delivery locks an events table.  Where events are marked it is from the
+ * beginning as the UPDATE will: a lock that is raised later may be a deadlock
+ * with somebody who got in between, as REINDEX TABLE does.
+ */
+extern LOCKMODE dbopt_delivery_lock_mode(const DbOptSource *source);
+
+/*
  * To be called before the events table is opened, in the same transaction.
  * False: others have locked it, and nobody waits for them.
  */

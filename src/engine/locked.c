@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "engine/config.h"
+#include "engine/delivery.h"
 #include "engine/locked.h"
 #include "engine/log.h"
 #include "engine/worker.h"
@@ -109,7 +110,7 @@ is_free(Locked *table)
 
 	source = dbopt_config_source(dbopt_config_get(), table->source_id);
 	if (source == NULL || !source->usable ||
-		dbopt_log_try_lock(source->relid))
+		dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source)))
 		return true;
 	if (table->failures == WORTH_LOGGING)
 		log_lock(source);

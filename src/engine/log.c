@@ -166,16 +166,16 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 }
 
 bool
-dbopt_log_try_lock(Oid relid)
+dbopt_log_try_lock(Oid relid, LOCKMODE mode)
 {
 	ListCell   *cell;
 
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+	if (!ConditionalLockRelationOid(relid, mode))
 		return false;
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return true;
 	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), mode))
 		return false;
 	return true;
 }

@@ -12,6 +12,7 @@
 #include "access/tupconvert.h"
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -79,10 +80,11 @@ extern DbOptLog *dbopt_log_try_open(Oid relid, char **problem);
 extern void dbopt_log_close(DbOptLog *log);
 
 /*
- * Takes those locks if they can be had at once, beside what others wait for;
- * false: not all can, and some may have been taken.
+ * Takes locks of this mode on the same tables if they can be had at once,
+ * beside what others wait for; false: not all can, and some may have been
+ * taken.
  */
-extern bool dbopt_log_try_lock(Oid relid);
+extern bool dbopt_log_try_lock(Oid relid, LOCKMODE mode);
 
 /*
  * The events of a type behind "from", up to and including "to" (NULL: to the

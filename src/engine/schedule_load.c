@@ -244,7 +244,7 @@ discover_cursors(const DbOptConfig *config)
 
 		if (!source->usable)
 			continue;
-		if (dbopt_log_try_lock(source->relid))
+		if (dbopt_log_try_lock(source->relid, AccessShareLock))
 			dbopt_cursors_discover(config, source);
 		else
 			complete = false;

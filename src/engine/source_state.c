@@ -312,7 +312,7 @@ refresh_source(const SourceRow *old, DbOptLook *look)
 	SourceRow	new = *old;
 	Relation	rel;
 
-	if (!dbopt_log_try_lock(old->relid))
+	if (!dbopt_log_try_lock(old->relid, AccessShareLock))
 	{
 		look->incomplete = true;
 		return;

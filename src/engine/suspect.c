@@ -118,7 +118,7 @@ dbopt_suspects_hand_out(const DbOptConfig *config, const DbOptCursor *cursor,
 		return;
 	if (handler->max_concurrency > 0)
 		sessions = Min(sessions, handler->max_concurrency);
-	if (dbopt_log_try_lock(source->relid))
+	if (dbopt_log_try_lock(source->relid, AccessShareLock))
 		(void) dbopt_handout(config, source, cursor, SMALL_CHUNK * sessions,
 							 &chunk);
 }

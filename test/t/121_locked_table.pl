@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -114,8 +115,53 @@ $locker->quit;
 is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained when the lock has gone');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM parted_effects'), '60|60', 'each event once');
 
+# Where events are marked, delivery and what locks out writers get in no
+# deadlock, whichever came first.
+$node->safe_psql('postgres', q{
+	CREATE TABLE marked (id bigint PRIMARY KEY, event_type text NOT NULL, processed boolean NOT NULL DEFAULT false);
+	SELECT dbopt_attach_events('marked');
+	CREATE TABLE marked_effects (id bigint);
+	CREATE FUNCTION handle(e marked) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO marked_effects VALUES (e.id);
+		PERFORM pg_advisory_xact_lock_shared(1);
+	END $$;
+	SELECT dbopt_register_handler('marked', '*', 'handle(marked)', events => 'marked', chunk_size => 5);
+});
+my $waits = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type =};
+my $gate = $node->background_psql('postgres');
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{INSERT INTO marked SELECT n, 'T' FROM generate_series(1, 10) n});
+ok($node->poll_query_until('postgres', "SELECT ($waits 'dbopt session') > 0"), 'chunks are at work');
+my ($out, $err) = ('', '');
+my $reindex = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'REINDEX TABLE marked' ],
+	'>', \$out, '2>', \$err);
+ok($node->poll_query_until('postgres', "$waits 'client backend'", '1'), 'REINDEX TABLE waits for them');
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+ok($reindex->finish, '... and is done then') or diag $err;
+is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained');
+
+$locker = $node->background_psql('postgres');
+$node->safe_psql('postgres', 'SELECT dbopt_pause()');
+$node->safe_psql('postgres', q{
+	INSERT INTO marked VALUES (11, 'T');
+	INSERT INTO other (event_type, aggregate_type, aggregate_id, data) VALUES ('LAST', 'a', dbopt_uuid_v7(), '{}')});
+$locker->query_safe('BEGIN');
+$locker->query_safe('LOCK TABLE marked IN SHARE MODE');
+$node->safe_psql('postgres', 'SELECT dbopt_resume()');
+ok( $node->poll_query_until('postgres', q{SELECT count(*) FROM effects JOIN other USING (id) WHERE event_type = 'LAST'}, '1'),
+	'another table goes on beside a lock that keeps writers out');
+is($node->safe_psql('postgres', "$waits 'dbopt session'"), '0', 'and nobody waits for that');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM marked_effects WHERE id = 11'), '0', 'nor runs what could not be marked');
+$locker->query_safe('COMMIT');
+$locker->quit;
+$gate->quit;
+is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained when the lock has gone');
+is( $node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id), (SELECT count(*) FROM marked WHERE processed) FROM marked_effects'),
+	'11|11|11', 'each event once, and marked');
+
 is(scalar(() = slurp_file($node->logfile) =~ /table "locked" wait for a lock on it/g), 1, 'the log has said so once');
-unlike(slurp_file($node->logfile), qr/a job of handler \d+ failed|has ended/, 'nobody has called that a failure');
+unlike(slurp_file($node->logfile), qr/a job of handler \d+ failed|has ended|deadlock detected/, 'nobody has called that a failure');
 
 $node->stop;
 done_testing();

@@ -130,7 +130,7 @@ works('another schema', 'ALTER TABLE journal SET SCHEMA elsewhere', 'ALTER TABLE
 works('and back', 'ALTER TABLE "else".journal SET SCHEMA public', 'ALTER TABLE journal RENAME TO log', 'ALTER TABLE "Marked ""so""" RENAME TO marked',
 	'ALTER TABLE "else".pieces SET SCHEMA public', 'ALTER TABLE pieces RENAME TO parts');
 works('rewritten tables', 'VACUUM FULL log', 'VACUUM FULL marked', 'CLUSTER log USING log_pkey', 'CLUSTER marked USING marked_pkey', 'VACUUM FULL part_1', 'VACUUM ANALYZE');
-works('indexes built anew', 'REINDEX TABLE log', 'REINDEX TABLE CONCURRENTLY log', 'REINDEX TABLE CONCURRENTLY parts');
+works('indexes built anew', 'REINDEX TABLE log', 'REINDEX TABLE CONCURRENTLY log', 'REINDEX TABLE marked', 'REINDEX TABLE CONCURRENTLY parts');
 works('other properties', 'ALTER TABLE log SET (fillfactor = 70)', 'ALTER TABLE log ADD CONSTRAINT positive CHECK (id > 0)', 'ALTER TABLE marked ENABLE ROW LEVEL SECURITY',
 	'ALTER TABLE marked DISABLE ROW LEVEL SECURITY', 'ALTER TABLE log SET TABLESPACE pg_default', 'ALTER TABLE log REPLICA IDENTITY FULL');
 works('functions replaced',
