@@ -67,8 +67,8 @@ extern List *dbopt_crew_update(TimestampTz now);
 
 extern int	dbopt_crew_size(void);
 extern DbOptMember *dbopt_crew_member(int number);
-extern int	dbopt_crew_alive(void);
-extern bool dbopt_crew_outdated(void);	/* members that are not leaving */
+extern int	dbopt_crew_alive(void); /* members that are not leaving */
+extern bool dbopt_crew_outdated(void);	/* is one of them to leave soon? */
 extern int	dbopt_crew_leaving(void);
 extern int	dbopt_crew_busy(void);
 extern int	dbopt_crew_calls(void); /* of these, with callers' SQL */

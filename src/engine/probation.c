@@ -8,7 +8,8 @@
  * memory.
  *
  * A scheduler that starts after an unclean end is on probation.  It marks the
- * suspects (suspect.c), and sends sessions to run them (suspect_job.c), one at
+ * suspects (probation_mark.c), knows when each of them may be run
+ * (probation_list.c), and sends sessions to run them (suspect_job.c), one at
  * a time, while it has the turn.  Until those that are new to suspicion are
  * through, or have had their time, it assigns nothing else; and no scheduler
  * does until the launcher has seen that none is on probation any longer.
@@ -25,17 +26,15 @@
  */
 #include "postgres.h"
 
-#include "engine/config.h"
 #include "engine/crew.h"
 #include "engine/locked.h"
 #include "engine/probation.h"
+#include "engine/probation_list.h"
 #include "engine/suspect.h"
 #include "pgstat.h"
-#include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/news.h"
 #include "state/solo.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* Suspects that are new hold up everything for this long, all together. */
@@ -58,26 +57,16 @@
 
 /*
  * Between turns others have theirs: of what is run one by one, and of groups
- * when the gate is open.  What gets nowhere waits for twice as long, and longer
- * each time, so that other suspects come first and nothing is held up for it.
+ * when the gate is open.
  */
 #define REST_US			(500 * 1000)
-#define MAX_VAIN		7		/* then it waits for PUT_OFF_US */
-
-/* The first run after a crash waits for its policy's delay, up to this. */
-#define FIRST_DELAY_US	USECS_PER_SEC
 
 static int	my_database;
 static TimestampTz started_at;	/* after an unclean end; else 0 */
 static TimestampTz gate_until;
-static List *suspects = NIL;	/* of DbOptSuspects *, in a context of its own */
-static MemoryContext suspects_context = NULL;
-static bool doubt = true;
 static bool running = false;	/* a session that was sent for suspects: */
-static DbOptSuspects sent;		/* the last ones that a session was sent for */
+static bool sent_for_group;
 static TimestampTz sent_at;
-static bool ended = false;		/* it, since the suspects were read, */
-static TimestampTz failed_until = 0;	/* with a failure that lasts so long */
 static TimestampTz wanted_since = 0;	/* the turn, or a session */
 static TimestampTz rest_until = 0;
 static bool stalling = false;	/* handlers, see dbopt_solo_stall() */
@@ -88,8 +77,6 @@ my_slot(void)
 {
 	return dbopt_database_slot(my_database);
 }
-
-/* ---- what is marked ------------------------------------------------------ */
 
 static void
 mark_suspects(int sessions)
@@ -111,128 +98,8 @@ dbopt_probation_begin(int database, int sessions)
 		mark_suspects(sessions);
 	if (pg_atomic_read_u32(&my_slot()->probation) == DBOPT_PROBATION_ON)
 		started_at = GetCurrentTimestamp();
+	dbopt_probation_delay_from(started_at);
 	gate_until = GetCurrentTimestamp() + GATE_US;
-}
-
-void
-dbopt_probation_doubt(void)
-{
-	doubt = true;
-}
-
-/* The handler that they are run by; 0: none. */
-static int32
-handler_of(const DbOptSuspects *entry)
-{
-	DbOptTrack *track;
-
-	if (entry->cursor_id == 0)
-		return entry->handler_id;
-	track = dbopt_track_find(entry->cursor_id);
-	return track == NULL ? 0 : track->handler_id;
-}
-
-/* What has just crashed the server is not run again at once. */
-static void
-delay(DbOptSuspects *entry, const DbOptHandler *handler)
-{
-	int64		after;
-
-	if (started_at == 0)
-		return;
-	after = dbopt_backoff_base(&handler->policy->backoff, entry->suspicion);
-	if (entry->suspicion == DBOPT_SUSPECT_GROUP)
-		after = Min(after, FIRST_DELAY_US);
-	entry->due_at = Max(entry->due_at, started_at + after);
-}
-
-static bool
-is_same(const DbOptSuspects *one, const DbOptSuspects *other)
-{
-	return one->handler_id == other->handler_id &&
-		one->cursor_id == other->cursor_id && one->seq == other->seq &&
-		one->suspicion == other->suspicion;
-}
-
-/* As these suspects were when they were read last; NULL: they are new. */
-static const DbOptSuspects *
-find_known(const DbOptSuspects *entry)
-{
-	ListCell   *cell;
-
-	foreach(cell, suspects)
-	{
-		if (is_same(lfirst(cell), entry))
-			return lfirst(cell);
-	}
-	return NULL;
-}
-
-/*
- * Has a session been sent for these, and nothing has changed?  Retries of an
- * ordered handler may wait for others that are not due, and rows be locked.
- */
-static void
-put_off_vain(DbOptSuspects *entry, TimestampTz now)
-{
-	const DbOptSuspects *known = find_known(entry);
-	bool		sent_for = ended && is_same(entry, &sent);
-
-	if (known != NULL && known->count == entry->count &&
-		known->retry_at == entry->retry_at)
-	{
-		entry->vain = Min(known->vain + (sent_for ? 1 : 0), MAX_VAIN);
-		entry->not_before = known->not_before;
-		if (sent_for)
-			entry->not_before = now + Min(REST_US << entry->vain, PUT_OFF_US);
-	}
-	if (sent_for)
-		entry->not_before = Max(entry->not_before, failed_until);
-	entry->due_at = Max(entry->due_at, entry->not_before);
-}
-
-static void
-complete(DbOptSuspects *entry, const DbOptConfig *config, TimestampTz now)
-{
-	const DbOptHandler *handler = dbopt_config_handler(config,
-													   handler_of(entry));
-
-	if (handler == NULL)
-		return;
-	entry->in_group = entry->suspicion == DBOPT_SUSPECT_GROUP &&
-		handler->policy->max_attempts >= DBOPT_CRASHES_WITH_GROUP;
-	put_off_vain(entry, now);
-	delay(entry, handler);
-}
-
-void
-dbopt_probation_read(TimestampTz now)
-{
-	MemoryContext previous = CurrentMemoryContext;
-	MemoryContext context;
-	const DbOptConfig *config;
-	List	   *loaded;
-	ListCell   *cell;
-
-	if (!doubt)
-		return;
-	doubt = false;
-	context = AllocSetContextCreate(TopMemoryContext, "dbopt suspects",
-									ALLOCSET_SMALL_SIZES);
-	dbopt_probation_transaction_begin();
-	config = dbopt_config_get();
-	MemoryContextSwitchTo(context);
-	loaded = dbopt_suspects_load();
-	foreach(cell, loaded)
-		complete(lfirst(cell), config, now);
-	dbopt_probation_transaction_end();
-	MemoryContextSwitchTo(previous);
-	if (suspects_context != NULL)
-		MemoryContextDelete(suspects_context);
-	suspects_context = context;
-	suspects = loaded;
-	ended = false;
-	failed_until = 0;
 }
 
 /* ---- whose turn it is ---------------------------------------------------- */
@@ -250,7 +117,7 @@ typedef struct Outlook
 static bool
 is_runnable(const DbOptSuspects *entry, TimestampTz *next)
 {
-	DbOptLane  *lane = dbopt_lane_find(handler_of(entry));
+	DbOptLane  *lane = dbopt_lane_find(dbopt_probation_handler(entry));
 	TimestampTz blocked;
 
 	if (lane == NULL || !lane->open)
@@ -286,7 +153,7 @@ look(Outlook *outlook, TimestampTz now)
 
 	memset(outlook, 0, sizeof(*outlook));
 	outlook->next = DBOPT_NEVER;
-	foreach(cell, suspects)
+	foreach(cell, dbopt_probation_suspects())
 	{
 		DbOptSuspects *entry = lfirst(cell);
 		TimestampTz at = due_at(entry, now);
@@ -331,7 +198,7 @@ static void
 propose(DbOptCandidates *candidates, const DbOptSuspects *entry,
 		TimestampTz now)
 {
-	const DbOptLane *lane = dbopt_lane_find(handler_of(entry));
+	const DbOptLane *lane = dbopt_lane_find(dbopt_probation_handler(entry));
 	DbOptCandidate *candidate = &candidates->items[0];
 
 	memset(candidate, 0, sizeof(*candidate));
@@ -345,7 +212,8 @@ propose(DbOptCandidates *candidates, const DbOptSuspects *entry,
 	candidate->since = entry->due_at;
 	candidate->due = true;
 	candidates->count = 1;
-	sent = *entry;
+	dbopt_probation_sent(entry);
+	sent_for_group = entry->in_group;
 	sent_at = now;
 }
 
@@ -366,7 +234,7 @@ runs_alone(TimestampTz now, TimestampTz *next)
 {
 	if (!running)
 		return false;
-	if (!sent.in_group)
+	if (!sent_for_group)
 		return true;
 	if (now < sent_at + ALONE_US)
 	{
@@ -482,9 +350,8 @@ dbopt_probation_finished(const DbOptJob *job, const DbOptJobResult *result,
 						 TimestampTz now)
 {
 	running = false;
-	doubt = true;
 	wanted_since = 0;
 	rest_until = now + REST_US;
-	ended = true;
-	failed_until = result->outcome == DBOPT_JOB_FAILED ? result->retry_at : 0;
+	dbopt_probation_ended(result->outcome == DBOPT_JOB_FAILED ?
+						  result->retry_at : 0);
 }

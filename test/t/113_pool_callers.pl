@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -25,21 +28,7 @@ $node->append_conf(
 	dbopt.pool_acquire_timeout = '60 s'
 });
 $node->start;
-
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', $statement);
-}
-
-sub wait_for
-{
-	my ($condition, $name) = @_;
-
-	ok($node->poll_query_until('postgres', "SELECT coalesce(($condition), false)"), $name);
-	return;
-}
+asking($node);
 
 sub set_reload
 {

@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -20,13 +23,7 @@ $node->append_conf(
 	dbopt.pool_idle_timeout = '1 h'
 });
 $node->start;
-
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', $statement);
-}
+asking($node);
 
 sub start_psql
 {
