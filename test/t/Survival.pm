@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(survival_node start_writers stop_writers delivers_again
-  all_once worker_pids kill_worker kill_postmaster);
+  all_once worker_pids kill_worker kill_postmaster start_again);
 
 my $writers_dir = PostgreSQL::Test::Utils::tempdir;
 my @writers;
@@ -223,6 +223,15 @@ sub kill_postmaster
 	my ($node) = @_;
 
 	$node->kill9;
+	start_again($node);
+	return;
+}
+
+# Starts a server whose postmaster was killed.
+sub start_again
+{
+	my ($node) = @_;
+
 	foreach my $try (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		# A start that fails takes the pid in the old lock file for its own.
