@@ -136,7 +136,9 @@ give_up(const IndexJob *job, DbOptIndexState *state)
 {
 	state->progress = DBOPT_INDEX_FAILED;
 	log_end(job, state->error_code, 0,
-			psprintf("index \"%s\" was given up after %d attempts",
+			psprintf(ngettext("index \"%s\" was given up after %d attempt",
+							  "index \"%s\" was given up after %d attempts",
+							  state->attempts),
 					 state->name, state->attempts));
 }
 

@@ -83,8 +83,9 @@ check_param_count(const DbOptPooledRequest *request, int count)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_PARAMETER),
-			 errmsg("the statement has %d parameters, but %d were given",
-					count, request->nparams)));
+			 errmsg("wrong number of parameters"),
+			 errdetail("In the statement: %d; given: %d.", count,
+					   request->nparams)));
 }
 
 /* Parameters belong to one statement; nothing says to which of several. */

@@ -119,24 +119,24 @@ find_reason(const DbOptCaller *caller, char **hint)
 		caller->role_limit)
 	{
 		*hint = "Use ALTER ROLE ... CONNECTION LIMIT to allow more.";
-		return psprintf("Callers of role %s may have %d sessions, which are in use.",
+		return psprintf("Callers of role %s use as many sessions as its CONNECTION LIMIT allows: %d.",
 						GetUserNameFromId(caller->roleid, false),
 						caller->role_limit);
 	}
 	if (usage.busy >= max)
 	{
 		*hint = "Consider increasing dbopt.pool_max.";
-		return psprintf("All %d sessions are in use: %s.", usage.busy,
-						describe_users(&usage));
+		return psprintf("All sessions are in use (%d): %s.",
+						usage.busy, describe_users(&usage));
 	}
 	if (usage.wants_slot)
 	{
 		*hint = "Consider increasing max_worker_processes or dbopt.max_workers.";
-		return psprintf("No background worker slot is free; %d sessions are in use.",
+		return psprintf("No background worker slot is free; sessions in use: %d.",
 						usage.busy);
 	}
 	if (usage.busy > 0)
-		return psprintf("%d of %d sessions are in use: %s; the others are kept for events, or are still being created.",
+		return psprintf("Sessions in use (%d of %d): %s; the others are kept for events, or are still being created.",
 						usage.busy, max, describe_users(&usage));
 	return "The session for this role is still being created.";
 }

@@ -150,13 +150,13 @@ sql(q{UPDATE dbopt_retry_policy SET base_delay = '3 ms', max_delay = '3 ms', jit
 $node->psql('postgres', q{SET dbopt.index_inline_pages = 0; CALL dbopt_ensure_indexes('twins', wait => true)});
 wait_for_line('an index that is given up at once',
 	q{d @> '{"operation": "index", "index": "twins_once", "attempt": 1, "sqlstate": "23505"}' AND NOT d ? 'delay_ms'
-		AND message ~ 'given up'});
+		AND message ~ 'given up after 1 attempt$'});
 wait_for_line('an attempt that is followed by another',
 	q{d @> '{"operation": "index", "index": "twins_moody", "attempt": 1, "sqlstate": "40001"}'
 		AND (d ->> 'delay_ms')::numeric BETWEEN 0 AND 3 AND message ~ 'tried again'});
 wait_for_line('and the last one',
 	q{d @> '{"operation": "index", "index": "twins_moody", "attempt": 2, "sqlstate": "40001"}' AND NOT d ? 'delay_ms'
-		AND message ~ 'given up'});
+		AND message ~ 'given up after 2 attempts$'});
 is( sql(q{SELECT count(*) FROM lines WHERE d ->> 'index' ~ 'twins'}), 3, 'each has one line');
 
 # ---- what is not said, and the level -------------------------------------

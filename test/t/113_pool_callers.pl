@@ -183,15 +183,15 @@ $lock->query_safe('SELECT pg_advisory_lock(1)');
 wait_for("SELECT $busy = 1", 'a role has as many sessions as it may');
 my $call = q{SELECT dbopt_with_connection('SELECT 1')};
 like(failure("SET ROLE limited; $call"),
-	qr/ERROR:  53300: .*\nDETAIL:  Callers of role limited may have 1 sessions, which are in use\.\nHINT:  .*CONNECTION LIMIT/,
+	qr/ERROR:  53300: .*\nDETAIL:  Callers of role limited use as many sessions as its CONNECTION LIMIT allows: 1\.\nHINT:  .*CONNECTION LIMIT/,
 	'and is told so');
 push @callers, start_waiting(1);
 wait_for("SELECT $busy = 2", 'another caller');
-like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  2 of 3 sessions are in use: .*kept for events/, 'the last session is kept for events');
+like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  Sessions in use \(2 of 3\): .*kept for events/, 'the last session is kept for events');
 set_reload('dbopt.pool_max = 2');
 set_reload('dbopt.pool_reserved = 0');
 like(failure($call),
-	qr/ERROR:  53300: .*\nDETAIL:  All 2 sessions are in use: a caller of role \w+ \(PID \d+\), a caller of role \w+ \(PID \d+\)\.\nHINT:  .*pool_max/,
+	qr/ERROR:  53300: .*\nDETAIL:  All sessions are in use \(2\): a caller of role \w+ \(PID \d+\), a caller of role \w+ \(PID \d+\)\.\nHINT:  .*pool_max/,
 	'all are in use, and by whom');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 $_->finish foreach @callers;
