@@ -73,11 +73,12 @@ sub deliver
 {
 	my ($table, $type, $events, $poison, $data) = @_;
 
-	return $node->safe_psql('postgres', qq{
+	write_poison($node, 'postgres', qq{
 		INSERT INTO $table (event_type, aggregate_type, aggregate_id, aggregate_version, data)
 		SELECT '$type', 'a', '00000000-0000-0000-0000-000000000001', n,
 			CASE WHEN n IN ($poison) THEN '{"poison": 1}' ELSE '{}' END::jsonb
 		FROM generate_series(1, $events) n});
+	return;
 }
 
 # Drained, whatever crashes come in between.

@@ -53,7 +53,7 @@ sub add_events
 {
 	my ($db, $type, $count) = @_;
 
-	$node->safe_psql($db, "INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+	write_poison($node, $db, "INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
 		SELECT '$type', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, $count)");
 	return;
 }

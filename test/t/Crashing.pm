@@ -6,7 +6,10 @@ package Crashing;
 use strict;
 use warnings;
 
+use Exporter 'import';
 use PostgreSQL::Test::Cluster;
+
+our @EXPORT = qw(write_poison);
 
 my $poll = \&PostgreSQL::Test::Cluster::poll_query_until;
 
@@ -21,5 +24,16 @@ no warnings 'redefine';
 	}
 	return $result;
 };
+
+# Writes events that may crash the server as soon as they are committed: psql may
+# still be there then, and has lost its connection.  Any other error is one.
+sub write_poison
+{
+	my ($node, $db, $statement) = @_;
+
+	return if eval { $node->safe_psql($db, $statement); 1 };
+	die $@ unless $@ =~ /Broken pipe|connection to server was lost|server closed the connection|connection error/;
+	return;
+}
 
 1;
