@@ -226,7 +226,10 @@ check_paused(DbOptHealthLook *look)
 		if (look->handlers[i]->paused)
 			dbopt_names_add(&paused, look->handlers[i]->name);
 
-	if (look->config->paused && !look->config->foreign_identity)
+	if (look->config->foreign_identity)
+		dbopt_health_add(look, "paused", DBOPT_DEGRADED,
+						 "the database was restored or copied, and is paused until dbopt_resume()");
+	else if (look->config->paused)
 		dbopt_health_add(look, "paused", DBOPT_DEGRADED,
 						 "the database is paused: dbopt_resume() starts it");
 	else if (paused.count > 0)

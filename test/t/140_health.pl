@@ -311,9 +311,11 @@ is_status('positions', 'healthy', 'cursors are where they were');
 sql('UPDATE dbopt_database SET system_identifier = system_identifier + 1');
 is_status('positions', 'critical', 'a database that was restored');
 like(detail('positions'), qr/waits for dbopt_resume\(\)/, '... and how to go on');
-is_status('paused', 'healthy', 'nobody has paused it');
+is_status('paused', 'degraded', '... is paused');
+like(detail('paused'), qr/restored or copied, and is paused until dbopt_resume\(\)/, '... although nobody has paused it');
 sql('UPDATE dbopt_database SET system_identifier = system_identifier - 1');
 is_status('positions', 'healthy', 'it is this one');
+is_status('paused', 'healthy', '... and is not paused');
 
 sql(q{UPDATE dbopt_handler SET registered_at = now() + interval '1 min'});
 is_status('clock', 'degraded', 'it has gone back by a minute');
