@@ -16,11 +16,16 @@
  */
 #include "postgres.h"
 
+#include "access/amapi.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
+#include "commands/cluster.h"
+#include "commands/comment.h"
 #include "engine/exec.h"
 #include "engine/index_build.h"
 #include "engine/index_parse.h"
@@ -137,6 +142,37 @@ check_replaceable(Oid index)
 	relation_close(rel, AccessShareLock);
 }
 
+/* Can tables be clustered on this index? */
+static bool
+is_clusterable(Relation index)
+{
+	return index->rd_rel->relkind == RELKIND_INDEX &&
+		index->rd_indam->amclusterable &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+/*
+ * What the old index had beside its definition goes over to the new one: its
+ * comment, and that the table is clustered on it, if it can be on the new one.
+ */
+static void
+take_marks(Oid relid, Oid new, Oid old)
+{
+	char	   *comment = GetComment(old, RelationRelationId, 0);
+	Relation	index = relation_open(new, AccessShareLock);
+	Relation	table;
+
+	if (comment != NULL)
+		CreateComments(new, RelationRelationId, 0, comment);
+	if (get_index_isclustered(old) && is_clusterable(index))
+	{
+		table = relation_open(relid, ShareUpdateExclusiveLock);
+		mark_index_clustered(table, new, true);
+		relation_close(table, NoLock);
+	}
+	relation_close(index, NoLock);
+}
+
 /*
  * The new index takes the declared name, and the old one's place if that still
  * has the name: whoever has renamed it keeps it.  Returns the old one, to be
@@ -156,7 +192,10 @@ take_place(const DbOptIndexTarget *target, Oid new)
 				 errmsg("index \"%s\" was changed while it was being built",
 						name)));
 	if (OidIsValid(old))
+	{
 		check_replaceable(old);
+		take_marks(target->relid, new, old);
+	}
 	dbopt_index_swap(new, old, name, dbopt_index_old_name(name));
 	return old;
 }

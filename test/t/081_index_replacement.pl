@@ -24,6 +24,8 @@ $node->safe_psql(
 	INSERT INTO things SELECT i, 'thing ' || i, i FROM generate_series(1, 20000) i;
 	CREATE INDEX things_name ON things (lower(name));
 	CREATE INDEX things_kind ON things (kind);
+	COMMENT ON INDEX things_name IS 'asked for by name';
+	ALTER TABLE things CLUSTER ON things_name;
 	INSERT INTO dbopt_index VALUES ('things_name', 'things', '(name)'), ('things_kind', 'things', '(kind)'),
 		('things_kind_key', 'things', '(name, kind)');
 });
@@ -50,10 +52,27 @@ ok( $node->poll_query_until(
 	'the replacement waits for a writer');
 like($node->safe_psql('postgres', q{SET enable_seqscan = off; EXPLAIN SELECT * FROM things WHERE lower(name) = 'a'}),
 	qr/things_name/, 'while queries still use the old index');
+is($node->safe_psql('postgres', q{SELECT progress FROM dbopt_index_status() WHERE name = 'things_name'}),
+	0, 'and nothing of it is built');
+
+# All is read and sorted before it waits for those who may still need the old.
+my $reader = $node->background_psql('postgres');
+my $reader_pid = $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_backend_pid()');
 $blocker->query_safe('COMMIT');
 $blocker->quit;
+ok( $node->poll_query_until(
+		'postgres', qq{SELECT progress = 95 AND reason ~ '^it waits for process $reader_pid \\('
+			FROM dbopt_index_status() WHERE name = 'things_name'}),
+	'the replacement waits for an old snapshot, at 95 per cent');
+$reader->query_safe('COMMIT');
+$reader->quit;
 $node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('things', true)});
 is(status('things_name'), 'valid', 'then the new one has its name');
+is( $node->safe_psql('postgres', q{SELECT obj_description(indexrelid, 'pg_class'), indisclustered
+		FROM pg_index WHERE indexrelid = 'things_name'::regclass}),
+	'asked for by name|t', 'its comment, and the table is clustered on it');
+is($node->safe_psql('postgres', q{SELECT progress IS NULL FROM dbopt_index_status() WHERE name = 'things_name'}),
+	't', 'and nothing goes on any more');
 is(status('things_kind_key'), 'failed', 'the index of a constraint is not replaced');
 like($node->safe_psql('postgres', q{SELECT last_error FROM dbopt_index_status() WHERE name = 'things_kind_key'}),
 	qr/belongs to a constraint/, 'and the status says why');
@@ -143,12 +162,15 @@ is( $node->safe_psql('postgres', q{SELECT string_agg(relid::text, ' ' ORDER BY r
 	'with one for each partition, and that which was there');
 
 # It is replaced with all of its parts.
-$node->safe_psql('postgres', q{UPDATE dbopt_index SET definition = '(kind, at)' WHERE name = 'parts_at';
+$node->safe_psql('postgres', q{COMMENT ON INDEX parts_at IS 'of the whole';
+	UPDATE dbopt_index SET definition = '(kind, at)' WHERE name = 'parts_at';
 	CALL dbopt_ensure_indexes('parts', true)});
 is(status('parts_at'), 'valid', 'a different partitioned index is replaced');
 is( $node->safe_psql('postgres', q{SELECT count(*), bool_and(indisvalid) FROM pg_index
 		WHERE indrelid::regclass::text ~ '^parts'}),
 	'5|t', 'all of it');
+is($node->safe_psql('postgres', q{SELECT obj_description('parts_at'::regclass, 'pg_class')}),
+	'of the whole', 'and keeps its comment');
 $node->safe_psql('postgres', 'CALL dbopt_drop_indexes()');
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^parts'}),
 	0, 'and dropped');
