@@ -54,7 +54,8 @@ check_not_attached(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is already attached",
-						RelationGetRelationName(rel))));
+						RelationGetRelationName(rel)),
+				 errhint("The view dbopt_sources has its state; dbopt_detach_events() undoes it.")));
 }
 
 /* A trigger of that name which is not ours stays the user's. */

@@ -159,7 +159,10 @@ check_execute(Oid function, Oid role)
 					 errmsg("permission denied for function %s",
 							format_procedure(function)),
 					 errdetail("Role \"%s\" may not execute it.",
-							   GetUserNameFromId(roles[i], false))));
+							   GetUserNameFromId(roles[i], false)),
+					 errhint("Run GRANT EXECUTE ON FUNCTION %s TO %s.",
+							 format_procedure(function),
+							 quote_identifier(GetUserNameFromId(roles[i], false)))));
 	if (superuser_arg(role) && !superuser_arg(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -169,7 +169,8 @@ check_pattern_free(const DbOptRegistration *wanted)
 						wanted->event_type),
 				 errdetail("Handler \"%s\" is registered for it, and each event of table \"%s\" goes to one handler.",
 						   dbopt_owner_text(0, 1),
-						   get_rel_name(wanted->events))));
+						   get_rel_name(wanted->events)),
+				 errhint("Unregister that handler, or change it with replace => true.")));
 	dbopt_owner_end(&scope);
 }
 
