@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $promise = 1;
-my $attempts = 8;
+my $attempts = 5;
 
 my $node = PostgreSQL::Test::Cluster->new('within');
 $node->init;
@@ -53,7 +53,7 @@ sub seconds_until
 	return qq{
 		SELECT clock_timestamp() AS since \\gset
 		DO \$\$ BEGIN
-			FOR i IN 1 .. 60000 LOOP
+			FOR i IN 1 .. 2000 LOOP
 				PERFORM pg_stat_clear_snapshot();
 				EXIT WHEN $condition;
 				PERFORM pg_sleep(0.002); -- until the condition holds
