@@ -85,6 +85,11 @@ SELECT is_empty($$
 	 WHERE classid = 'pg_class'::regclass AND relkind = 'v' AND attnum > 0 AND NOT attisdropped
 	   AND col_description(attrelid, attnum) IS NULL
 $$, 'every column of a view has a comment');
+SELECT is_empty($$
+	SELECT attrelid::regclass, attname FROM pg_attribute
+	 WHERE attrelid IN ('dbopt_retry_policy'::regclass, 'dbopt_retryable_error'::regclass, 'dbopt_index'::regclass)
+	   AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL
+$$, 'every column of a table that people edit has a comment');
 
 -- What a dump must hold.
 SELECT is_empty($$

@@ -54,6 +54,20 @@ SELECT p.name, a, dbopt_retry_delay(a, p.name, 0) AS least,
   FROM dbopt_retry_policy p, unnest('{1,2,3,6,2147483647}'::int[]) a ORDER BY p.name, a;
 SELECT bool_and(d BETWEEN '0.5 s' AND '1.5 s') AS within, count(DISTINCT d) > 90 AS spread
   FROM (SELECT dbopt_retry_delay(1) AS d FROM generate_series(1, 100)) s;
+-- 100,000 draws of each kind, before the cap is reached and at it.
+BEGIN;
+INSERT INTO dbopt_retry_policy (name, base_delay, max_delay, multiplier, jitter)
+SELECT 'draw ' || jitter, '10 s', '40 s', 2, jitter FROM unnest('{none,proportional,equal,full}'::text[]) AS jitter;
+SELECT jitter, attempt, bool_and(d BETWEEN least AND most) AS within, bool_and(d <= '40 s') AS under_cap,
+       min(d) < least + (most - least) * 0.001 AND max(d) > most - (most - least) * 0.001 OR jitter = 'none' AS fills_it,
+       count(DISTINCT d) > 1000 AS spread, count(*)
+  FROM (VALUES ('none', 1, interval '10 s', interval '10 s'), ('none', 9, '40 s', '40 s'),
+		('proportional', 1, '5 s', '15 s'), ('proportional', 9, '20 s', '40 s'),
+		('equal', 1, '5 s', '10 s'), ('equal', 9, '20 s', '40 s'),
+		('full', 1, '1 ms', '10 s'), ('full', 9, '1 ms', '40 s')) AS bounds (jitter, attempt, least, most),
+       LATERAL (SELECT dbopt_retry_delay(attempt, 'draw ' || jitter) AS d FROM generate_series(1, 100000)) AS draws
+ GROUP BY jitter, attempt, least, most ORDER BY jitter, attempt;
+ROLLBACK;
 
 -- Arguments that are none.
 SELECT pg_temp.try('SELECT dbopt_retry_delay(' || a || ')')

@@ -48,15 +48,38 @@ is( $node->safe_psql('postgres',
 		"SELECT substr(dbopt_uuid_v7()::text, 15, 1)"),
 	'7', 'keys are made');
 
+# Whatever needs workers or shared memory.
 foreach my $statement (
 	"SELECT dbopt_register_handler('h', '*', 'on_event(events)')",
 	"SELECT dbopt_drain('1 s')",
-	'SELECT * FROM dbopt_health()',
-	'SELECT dbopt_report()')
+	'SELECT dbopt_test_connection()',
+	"SELECT * FROM dbopt_with_connection('SELECT 1')",
+	"SELECT * FROM dbopt_with_transaction('{SELECT 1}')",
+	'CALL dbopt_ensure_indexes(wait => true)',
+	'SELECT dbopt_report()',
+	'SELECT dbopt_prometheus()',
+	"SELECT dbopt_circuit_breaker_state('database')",
+	"SELECT dbopt_trip_circuit_breaker('database')",
+	map { "SELECT * FROM dbopt_$_()" }
+	qw(health metrics retry_stats reset_stats circuit_breakers reset_circuit_breaker pool_stats pool_events pool_sessions connection_stats))
 {
 	my $error = error_of($statement);
 	like($error, qr/ERROR:  55000: dbopt is not preloaded/, $statement);
 	like($error, $preload, 'with a hint');
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_handlers'), '0', 'nothing is half registered');
+
+# Whatever does not.
+foreach my $statement (
+	'SELECT * FROM dbopt_backlog()', 'SELECT * FROM dbopt_dead_letters', 'SELECT * FROM dbopt_pending_retries',
+	'SELECT dbopt_replay_dead_letters()', 'SELECT dbopt_discard_dead_letters()',
+	'SELECT dbopt_retry_delay(1)', "SELECT dbopt_is_retryable('40001')",
+	"CALL dbopt_with_database_retry('SELECT 1')", "CALL dbopt_with_transaction_retry('SELECT 1')",
+	'SELECT * FROM dbopt_index_status()', 'SELECT * FROM dbopt_index_advice()', 'SELECT * FROM dbopt_estimate_indexes()',
+	'CALL dbopt_ensure_indexes()', 'CALL dbopt_drop_indexes()',
+	q{INSERT INTO dbopt_retry_policy (name) VALUES ('mine')})
+{
+	is(error_of($statement), '', "works without: $statement");
 }
 $node->safe_psql('postgres', 'SELECT dbopt_pause()');
 $node->safe_psql('postgres', 'SELECT dbopt_resume()');

@@ -138,6 +138,28 @@ fails(q{UPDATE dbopt_retry_policy SET max_attempts = 5, retry_unknown = false WH
 fails('', '40001', 'no', 'retry 500', 'but what is known');
 is(sql("SELECT count(*) FROM dbopt_pool_sessions() WHERE pid = $warm"), '1', 'no session had to be new for it');
 
+# A client's session, too, goes by what others have changed meanwhile.
+my $client = $node->background_psql('postgres');
+
+sub client_finds
+{
+	my ($change, $expected, $what) = @_;
+
+	sql($change);
+	is($client->query_safe(q{SELECT dbopt_is_retryable('P0001', 'No Way', 'none'), dbopt_retry_delay(1, 'none')}), $expected, "a client's session: $what");
+	return;
+}
+
+client_finds('SELECT 1', 'f|00:08:20', 'as it was');
+client_finds(q{INSERT INTO dbopt_retryable_error (policy, pattern, retryable) VALUES ('none', 'no way', true)}, 't|00:08:20', 'a rule is new');
+client_finds(q{UPDATE dbopt_retryable_error SET pattern = 'no ways' WHERE policy = 'none'}, 'f|00:08:20', 'and changed');
+client_finds(q{UPDATE dbopt_retry_policy SET retry_unknown = true, base_delay = '1 s' WHERE name = 'none'}, 't|00:00:01', 'so is the policy');
+client_finds(q{INSERT INTO dbopt_retryable_error (sqlstate, retryable) VALUES ('P0001', false)}, 'f|00:00:01', 'a rule for all policies is new');
+client_finds(q{DELETE FROM dbopt_retryable_error WHERE NOT shipped}, 't|00:00:01', 'and deleted');
+sql('BEGIN; DELETE FROM dbopt_retryable_error WHERE NOT shipped; UPDATE dbopt_retry_policy SET retry_unknown = false; ROLLBACK');
+client_finds('SELECT 1', 't|00:00:01', 'what was rolled back does not count');
+$client->quit;
+
 # Every shipped rule is applied to an event that fails so.
 sql(q{UPDATE dbopt_retry_policy SET retry_unknown = false, failure_threshold = 1000000, base_delay = '1 h', max_delay = '1 h',
 		jitter = 'none';

@@ -1,4 +1,5 @@
-# Every SQL example of the README runs as written.
+# Every SQL example of the README runs as written, and so do those of the shell
+# that ask a running server; the others are "make" and its like.
 #
 # The blocks marked "sql" are run in their order, each by a psql of its own in
 # the same database.  A block marked "text" that follows one is the end of
@@ -50,6 +51,9 @@ $node->append_conf(
 	'postgresql.conf', qq{
 	shared_preload_libraries = 'dbopt'
 	max_worker_processes = 20
+	logging_collector = on
+	log_destination = 'jsonlog'
+	log_filename = 'postgresql.log'
 });
 $node->start;
 
@@ -70,6 +74,39 @@ foreach my $example (@examples)
 	next unless defined $expected;
 	$expected = trimmed($expected);
 	is(end_of($printed, $expected), $expected, 'and prints what it says');
+}
+
+# ---- the shell's -----------------------------------------------------------
+
+my $text = slurp_file('README.md');
+my $dir = PostgreSQL::Test::Utils::tempdir;
+
+# Runs a block in a directory of its own; returns what it prints.
+sub shell
+{
+	my ($block) = @_;
+	my ($printed, $errors) = ('', '');
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
+
+	ok(IPC::Run::run([ 'bash', '-c', "cd $dir && set -e -o pipefail\n$block" ], '>', \$printed, '2>', \$errors), "this runs:\n$block")
+	  or diag($errors);
+	return $printed;
+}
+
+my ($report) = $text =~ /^```sh\n(psql [^\n]*dbopt_report\(\)[^\n]*\n)```/m;
+shell($report // 'false');
+like(slurp_file("$dir/report.html"), qr/^<!doctype html>.*<\/html>\s*\z/si, 'and writes a page');
+
+# Members that are there for each retry are those that the README shows.
+my ($filter, $shown) = $text =~ /^```sh\n(jq .*?)^```\n\n```json\n(.*?)^```/ms;
+SKIP:
+{
+	skip 'there is no jq', 2 if system('jq --version > /dev/null 2>&1') != 0;
+	system_or_bail('cp', $node->data_dir . '/log/postgresql.json', $dir);
+	my ($first) = shell($filter // 'false') =~ /\A(\{.*?^\})/ms;
+	my @members = map { join ' ', /^  "(\w+)":/mg } $first // '', $shown // 'none';
+
+	is($members[0], $members[1], 'and prints what the README shows');
 }
 
 $node->stop;
