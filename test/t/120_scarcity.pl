@@ -66,11 +66,18 @@ sub times_logged
 # The launcher and two schedulers have all there are.
 ok( $node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^dbopt'", '3'),
 	'no worker process is left');
+my $since = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 add_event('PLAIN');
 $node->wait_for_log(qr/could not start a dbopt session: no free slot/);
 pass('the log says so');
 is($node->safe_psql('postgres', "SELECT count(*) FROM effects"), '0', 'nothing is delivered without one');
 is($node->safe_psql('postgres', "SELECT dbopt_drain('100 ms')"), 'f', 'nor forgotten');
+
+# That was the third attempt: a second after the first came the second one, two
+# seconds after that the third.  Whatever else takes time only adds to it.
+my ($time, $detail) = slurp_file($node->logfile) =~ /^(\S+ \S+ \S+) [^\n]*could not start a dbopt session: no free slot.*?DETAIL:  (\{.*?\})$/ms;
+like($detail, qr/"attempt": 3,.*"delay_ms": 4000\.000/, 'attempts to start a session are put off longer and longer');
+cmp_ok($node->safe_psql('postgres', "SELECT extract(epoch FROM timestamptz '$time' - '$since')"), '>=', 3, '... and are made no sooner');
 $node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
 delivered('PLAIN', 1, 'when one becomes free it is');
 is(times_logged(qr/could not start a dbopt session: no free slot/), 1, 'the log has said so once');
