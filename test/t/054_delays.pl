@@ -80,6 +80,34 @@ is(sql('SELECT count(*) FROM delays'), '0', 'after which nothing waits');
 is(sql('SELECT DISTINCT attempts, failures, retries, dead_letters FROM dbopt_retry_stats()'), '500|500|400|100', 'as is counted');
 sql('SELECT dbopt_discard_dead_letters()');
 
+# ---- on the clock ---------------------------------------------------------------
+
+# When calls were made is what the server's log tells: their effects are undone.
+sql(q{
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, multiplier, jitter, retry_unknown, failure_threshold)
+	VALUES ('clock', 5, '100 ms', '400 ms', 2, 'none', true, 1000000);
+	CREATE FUNCTION tell(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		RAISE LOG 'call for % at %', e.id, extract(epoch FROM clock_timestamp());
+		RAISE 'no';
+	END $$;
+	SELECT dbopt_register_handler('clock', 'CLOCK', 'tell(events)', policy => 'clock', chunk_size => 1);
+	INSERT INTO events (id, event_type) SELECT i, 'CLOCK' FROM generate_series(501, 510) i});
+becomes(q{SELECT count(*) FROM dbopt_dead_letters WHERE handler = 'clock'}, '10', 'ten events use up their attempts');
+my %calls;
+my $log = slurp_file($node->logfile);
+push @{ $calls{$1} }, $2 while $log =~ /call for (\d+) at ([\d.]+)/g;
+is(join(' ', map { scalar @$_ } values %calls), join(' ', (5) x 10), '... which are five calls each');
+foreach my $n (1 .. 4)
+{
+	my $delay = (0.1, 0.2, 0.4, 0.4)[ $n - 1 ];
+	my ($least) = sort { $a <=> $b } map { $$_[$n] - $$_[ $n - 1 ] } values %calls;
+
+	cmp_ok($least, '>=', $delay, "call @{[ $n + 1 ]} is not made before its delay of $delay s");
+	cmp_ok($least, '<', $delay + 1, '... but soon after it');
+}
+sql('SELECT dbopt_discard_dead_letters()');
+
 # ---- what the error asks for ---------------------------------------------------
 
 my @asked = (
