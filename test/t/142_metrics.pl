@@ -25,6 +25,7 @@ my $odd = "a \"quoted\\\n} name\x{c3}\x{a9}";
 
 sql(qq{
 	CREATE EXTENSION dbopt CASCADE;
+	CREATE ROLE caller LOGIN;
 	SELECT dbopt_create_events('events', mark_processed => false);
 	CREATE FUNCTION work(events) RETURNS void LANGUAGE plpgsql AS \$\$
 	BEGIN
@@ -46,7 +47,8 @@ sql(qq{
 		SELECT unnest('{BAD,AGAIN,AGAIN,SLOW,SLOW,SLOW}'::text[]), 'a', gen_random_uuid(), '{}';
 });
 is(sql('SELECT dbopt_drain()'), 't', 'delivered');
-sql(q{SELECT dbopt_with_connection('SELECT 1')});
+# The role has no session yet, and waits for one to start.
+$node->safe_psql('postgres', q{SELECT dbopt_with_connection('SELECT 1')}, extra_params => [ '-U', 'caller' ]);
 is(sql('SELECT dbopt_test_connection()'), 't', 'a session answers');
 sql('SELECT dbopt_trip_circuit_breaker(\'idle\')');
 
