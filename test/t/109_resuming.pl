@@ -54,22 +54,24 @@ sub resumes
 	return;
 }
 
-# What was written before the end, and had no effect yet, is suspect.  It has
-# one soon, though there is nothing to wait for it but itself.
+# What was begun before the end, and had no effect yet, is suspect.  It has one
+# soon, though there is nothing to wait for it but itself; that may even be before
+# the server has said that it is ready, since workers are started first.
 sub suspects_go
 {
-	my ($name, $id) = @_;
+	my ($name, $id, $begun) = @_;
 	my $ready = ready_since();
 	my $at = "SELECT min(at) FROM effects WHERE handler = 'plain' AND id = '$id'";
 
 	$node->poll_query_until('postgres', "SELECT ($at) IS NOT NULL") or die 'a suspect is not run';
-	is( $node->safe_psql('postgres', "SELECT ($at) > '$ready' AND ($at) - '$ready' < '$bound'"),
+	is( $node->safe_psql('postgres', "SELECT ($at) > '$begun' AND ($at) - '$ready' < '$bound'"),
 		't', "$name: what was being run goes on within $bound")
 	  or diag $node->safe_psql('postgres', "SELECT ($at) - '$ready'");
 	return;
 }
 
-# Leaves one event in the middle of its handler, without company in its chunk.
+# Leaves one event in the middle of its handler, without company in its chunk;
+# returns which, and a time when it has been called.
 sub begin_one
 {
 	$node->safe_psql('postgres', "UPDATE switches SET is_on = true WHERE name = 'linger'");
@@ -81,7 +83,7 @@ sub begin_one
 		"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'")
 	  or die 'it does not begin';
 	$node->safe_psql('postgres', "UPDATE switches SET is_on = false WHERE name = 'linger'");
-	return $id;
+	return ($id, $node->safe_psql('postgres', 'SELECT clock_timestamp()'));
 }
 
 my %ends = (
@@ -99,11 +101,11 @@ start_writers($node);
 delivers_again($node, 'at the beginning');
 foreach my $end (sort keys %ends)
 {
-	my $id = begin_one();
+	my @event = begin_one();
 
 	$ends{$end}->();
 	resumes($end);
-	suspects_go($end, $id);
+	suspects_go($end, @event);
 }
 
 stop_writers();
