@@ -1,0 +1,217 @@
+/*
+ * index_attempt.c
+ *		One attempt to build an index, as it is written down.
+ *
+ * Run by pool sessions.  An attempt is written down before it begins, so that
+ * one which kills its session counts, and what it did is looked up in the
+ * catalogue afterwards, whoever did it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "engine/config.h"
+#include "engine/exec.h"
+#include "engine/index_attempt.h"
+#include "engine/index_state.h"
+#include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#define POLICY "database"
+
+/* ---- one transaction ----------------------------------------------------- */
+
+void
+dbopt_index_job_begin(const DbOptIndexJob *job)
+{
+	CHECK_FOR_INTERRUPTS();
+	dbopt_exec_begin();
+	MemoryContextSwitchTo(job->context);
+}
+
+void
+dbopt_index_job_commit(const DbOptIndexJob *job)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(job->context);
+}
+
+bool
+dbopt_index_job_examine(DbOptIndexJob *job)
+{
+	job->row = dbopt_index_row_find(dbopt_index_rows(), job->name);
+	if (job->row == NULL)
+		return false;
+	dbopt_index_examine(job->row, &job->target);
+	if (job->target.condition != DBOPT_INDEX_INAPPLICABLE)
+		job->applied = job->target;
+	return true;
+}
+
+/* ---- the beginning and the end of an attempt ----------------------------- */
+
+static const DbOptPolicy *
+policy(void)
+{
+	return dbopt_config_policy(dbopt_config_get(), POLICY);
+}
+
+static TimestampTz
+next_attempt(int attempt)
+{
+	double		random = pg_prng_double(&pg_global_prng_state);
+
+	return GetCurrentTimestamp() +
+		dbopt_backoff_delay(&policy()->backoff, attempt, 0, random);
+}
+
+static void
+set_error(DbOptIndexState *state, const char *sqlstate, const char *message)
+{
+	state->error_code = pstrdup(sqlstate);
+	state->error_message = pstrdup(message);
+	state->failed_at = GetCurrentTimestamp();
+}
+
+void
+dbopt_index_attempt_log(const DbOptIndexJob *job, const char *sqlstate, TimestampTz again_at,
+						const char *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_INDEX,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.message = message,
+		.attempt = job->attempt,
+		.sqlstate = sqlstate,
+		.duration = now - job->since,
+		.delay = again_at == 0 ? 0 : again_at - now,
+		.subject = "index",
+		.subject_value = job->name
+	};
+
+	if (sqlstate != NULL)
+		line.hint = "dbopt_index_status() shows why; dbopt_ensure_indexes() tries again.";
+	dbopt_log_line(&line);
+}
+
+static void
+give_up(const DbOptIndexJob *job, DbOptIndexState *state)
+{
+	state->progress = DBOPT_INDEX_FAILED;
+	dbopt_index_attempt_log(job, state->error_code, 0,
+							psprintf(ngettext("index \"%s\" was given up after %d attempt",
+											  "index \"%s\" was given up after %d attempts",
+											  state->attempts),
+									 state->name, state->attempts));
+}
+
+/* Nothing is to be done any longer. */
+static void
+settle(DbOptIndexState *state)
+{
+	state->progress = DBOPT_INDEX_IDLE;
+	state->attempts = 0;
+	state->next_attempt_at = 0;
+}
+
+bool
+dbopt_index_attempt_begin(DbOptIndexJob *job)
+{
+	DbOptIndexState *state = dbopt_index_state_lock(job->name);
+
+	if (state->progress != DBOPT_INDEX_QUEUED &&
+		state->progress != DBOPT_INDEX_BUILDING)
+		return false;
+	job->cut_short = state->progress == DBOPT_INDEX_BUILDING;
+	if (!dbopt_index_job_examine(job) || job->target.condition == DBOPT_INDEX_INAPPLICABLE)
+	{
+		job->applied = job->target;
+		settle(state);
+		dbopt_index_state_write(state);
+		return false;
+	}
+	if (state->attempts >= policy()->max_attempts)
+	{
+		set_error(state, "57P01", "the session that was building it has gone");
+		give_up(job, state);
+		dbopt_index_state_write(state);
+		return false;
+	}
+	job->attempt = ++state->attempts;
+	state->progress = DBOPT_INDEX_BUILDING;
+	state->next_attempt_at = next_attempt(job->attempt);
+	dbopt_index_state_write(state);
+	return true;
+}
+
+void
+dbopt_index_attempt_succeeded(DbOptIndexJob *job)
+{
+	DbOptIndexState *state;
+
+	dbopt_index_job_begin(job);
+	state = dbopt_index_state_lock(job->name);
+	if (!dbopt_index_job_examine(job) || job->target.condition != DBOPT_INDEX_VALID)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" was changed while it was being built",
+						job->name)));
+	settle(state);
+	if (job->built)
+	{
+		state->built = true;
+		state->index = job->target.index;
+		state->schema =
+			get_namespace_name(get_rel_namespace(job->target.relid));
+	}
+	state->error_code = NULL;
+	state->error_message = NULL;
+	state->failed_at = 0;
+	dbopt_index_state_write(state);
+	dbopt_index_job_commit(job);
+	if (job->built)
+		dbopt_index_attempt_log(job, NULL, 0, psprintf("index \"%s\" was built", job->name));
+}
+
+void
+dbopt_index_attempt_note(DbOptIndexJob *job, const DbOptFailure *failure)
+{
+	DbOptIndexState *state;
+
+	dbopt_index_job_begin(job);
+	state = dbopt_index_state_lock(job->name);
+	set_error(state, failure->sqlstate,
+			  failure->detail == NULL ? failure->message :
+			  psprintf("%s: %s", failure->message, failure->detail));
+	dbopt_index_state_write(state);
+	dbopt_index_job_commit(job);
+}
+
+void
+dbopt_index_attempt_failed(DbOptIndexJob *job, const DbOptFailure *failure)
+{
+	const DbOptPolicy *rules;
+	DbOptIndexState *state;
+
+	dbopt_index_job_begin(job);
+	rules = policy();
+	state = dbopt_index_state_lock(job->name);
+	if (job->attempt >= rules->max_attempts ||
+		!dbopt_classify(rules->rules, rules->nrules, rules->retry_unknown,
+						failure->sqlstate, failure->message))
+		give_up(job, state);
+	else
+	{
+		state->progress = DBOPT_INDEX_QUEUED;
+		state->next_attempt_at = next_attempt(job->attempt);
+		dbopt_index_attempt_log(job, failure->sqlstate, state->next_attempt_at,
+								psprintf("index \"%s\" could not be built, which is tried again",
+										 job->name));
+	}
+	dbopt_index_state_write(state);
+	dbopt_index_job_commit(job);
+}
