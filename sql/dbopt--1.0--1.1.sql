@@ -4,6 +4,125 @@
 \echo Use "ALTER EXTENSION dbopt UPDATE TO '1.1'" to load this file. \quit
 
 --
+-- Operators are found in pg_catalog alone.  With the search path that a script
+-- has, one in the extension's schema comes first if it fits better, whoever has
+-- put it there: the views that have operators on different types are made anew.
+--
+
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+CREATE OR REPLACE VIEW @extschema@.dbopt_user_index AS
+	SELECT i.indexrelid AS index_oid,
+		i.indrelid AS table_oid,
+		c.relname::text AS index_name,
+		pg_catalog.format('%I.%I', n.nspname, c.relname) AS qualified_name,
+		m.amname::text AS method,
+		c.relkind = 'I' AS partitioned,
+		c.relispartition AS attached,
+		i.indisvalid AND i.indisready AND i.indislive AS valid,
+		i.indisunique AS is_unique,
+		pg_catalog.concat_ws(' ', i.indisunique, i.indimmediate, i.indnullsnotdistinct) AS uniqueness,
+		i.indisexclusion AS is_exclusion,
+		i.indisprimary OR i.indisunique OR i.indisexclusion OR i.indisreplident OR (
+			i.indnatts = 3 AND k.keys[2] = 'log_position' AND EXISTS (
+				SELECT FROM @extschema@.dbopt_source s
+				 WHERE s.events_oid IN (i.indrelid, pg_catalog.pg_partition_root(i.indrelid)))) AS needed,
+		i.indisprimary OR i.indisreplident OR EXISTS (
+			SELECT FROM pg_catalog.pg_constraint f
+			 WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS referenced,
+		(SELECT o.conname::text FROM pg_catalog.pg_constraint o
+		  WHERE o.conindid = i.indexrelid AND o.contype IN ('p', 'u', 'x')) AS constraint_name,
+		k.keys, k.columns, k.opclasses, k.directions, k.included,
+		coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '') AS predicate,
+		CASE c.relkind
+			WHEN 'I' THEN (SELECT pg_catalog.sum(pg_catalog.pg_stat_get_numscans(p.relid))
+							 FROM pg_catalog.pg_partition_tree(i.indexrelid) p WHERE p.isleaf)::bigint
+			ELSE pg_catalog.pg_stat_get_numscans(i.indexrelid)
+		END AS scans,
+		CASE c.relkind
+			WHEN 'I' THEN (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(p.relid))
+							 FROM pg_catalog.pg_partition_tree(i.indexrelid) p WHERE p.isleaf)::bigint
+			ELSE pg_catalog.pg_relation_size(i.indexrelid)
+		END AS bytes
+	  FROM pg_catalog.pg_index i
+	  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+	  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+	  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	  JOIN pg_catalog.pg_am m ON m.oid = c.relam
+	 CROSS JOIN LATERAL (
+		SELECT pg_catalog.array_agg(pg_catalog.concat_ws(' ',
+					pg_catalog.pg_get_indexdef(i.indexrelid, p, false),
+					CASE WHEN i.indcollation[p - 1] <> coalesce(b.attcollation, 0)
+						THEN 'COLLATE ' || i.indcollation[p - 1]::pg_catalog.regcollation END,
+					CASE WHEN NOT o.opcdefault OR a.attoptions IS NOT NULL
+						THEN pg_catalog.format('%I.%I', o.opcnamespace::pg_catalog.regnamespace::text, o.opcname) END,
+					'(' || pg_catalog.array_to_string(a.attoptions, ', ') || ')') ORDER BY p)
+				FILTER (WHERE p <= i.indnkeyatts) AS keys,
+			pg_catalog.array_agg(i.indkey[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS columns,
+			pg_catalog.array_agg(i.indclass[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS opclasses,
+			pg_catalog.array_agg(i.indoption[p - 1] ORDER BY p) FILTER (WHERE p <= i.indnkeyatts) AS directions,
+			coalesce(pg_catalog.array_agg(i.indkey[p - 1] ORDER BY i.indkey[p - 1])
+				FILTER (WHERE p > i.indnkeyatts), '{}') AS included
+		  FROM pg_catalog.generate_series(1, i.indnatts) p
+		  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum = p
+		  LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[p - 1] AND p <= i.indnkeyatts
+		  LEFT JOIN pg_catalog.pg_attribute b
+			ON b.attrelid = i.indrelid AND b.attnum = i.indkey[p - 1] AND b.attnum <> 0) k
+	 WHERE t.relkind IN ('r', 'p', 'm')
+	   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indrelid AND d.deptype = 'e');
+
+CREATE OR REPLACE VIEW @extschema@.dbopt_foreign_key AS
+	SELECT f.oid AS constraint_oid,
+		f.conname::text AS constraint_name,
+		f.conrelid AS table_oid,
+		f.confrelid AS referenced_oid,
+		f.conkey AS columns,
+		(SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
+		   FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY u(attnum, place)
+		   JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = u.attnum) AS column_names,
+		ARRAY(SELECT x.index_oid FROM @extschema@.dbopt_user_index x
+			   WHERE x.table_oid = f.conrelid AND x.valid
+				 AND (x.predicate = '' OR
+					pg_catalog.string_to_array(pg_catalog.btrim(x.predicate, '()'), ') AND (') <@ ARRAY(
+						SELECT pg_catalog.format('%I IS NOT NULL', a.attname) FROM pg_catalog.pg_attribute a
+						 WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)))
+				 AND f.conkey <@ CASE x.method
+						WHEN 'btree' THEN x.columns[1:pg_catalog.cardinality(f.conkey)]
+						WHEN 'brin' THEN '{}'
+						ELSE x.columns END
+				 AND NOT EXISTS (
+					SELECT FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.conpfeqop)) u(attnum, operator)
+					 WHERE NOT EXISTS (
+						SELECT FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily
+						 WHERE c.oid = x.opclasses[pg_catalog.array_position(x.columns, u.attnum)]
+						   AND o.amopopr = u.operator))
+			   ORDER BY x.needed DESC, x.scans DESC, pg_catalog.cardinality(x.keys), x.index_oid) AS indexes
+	  FROM pg_catalog.pg_constraint f
+	 WHERE f.contype = 'f' AND f.conparentid = 0
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = f.conrelid AND d.deptype = 'e');
+
+CREATE OR REPLACE VIEW @extschema@.dbopt_user_column AS
+	SELECT a.attrelid AS table_oid,
+		a.attname AS column_name,
+		a.attnum AS column_number,
+		(SELECT CASE WHEN s.stadistinct < 0 THEN -1 / s.stadistinct::float8
+					ELSE greatest(t.reltuples, 1) / nullif(s.stadistinct, 0)::float8 END
+		   FROM pg_catalog.pg_statistic s
+		  WHERE s.starelid = a.attrelid AND s.staattnum = a.attnum
+		  ORDER BY s.stainherit DESC LIMIT 1) AS rows_a_value,
+		t.reltuples AS table_rows
+	  FROM pg_catalog.pg_attribute a
+	  JOIN pg_catalog.pg_class t ON t.oid = a.attrelid
+	  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+	 WHERE t.relkind IN ('r', 'p', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+	   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e');
+
+--
 -- Indexes: what they will take
 --
 
