@@ -209,7 +209,7 @@ is((outcome(q{SELECT dbopt_with_connection('SELECT E''\x00''')}, 'bytes'))[0], '
 # ---- callers -------------------------------------------------------------
 
 sql(q{CREATE ROLE nologin; CREATE ROLE shut LOGIN; CREATE ROLE app LOGIN; CREATE TABLE one (i int); INSERT INTO one VALUES (1);
-	CREATE FUNCTION call(int) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT x::text FROM dbopt_with_connection('SELECT 1') x$$;
+	CREATE FUNCTION call(int) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT x::text FROM public.dbopt_with_connection('SELECT 1') x$$;
 	REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; GRANT CONNECT ON DATABASE postgres TO nologin, app});
 my $call = q{SELECT dbopt_with_connection('SELECT session_user AS name')};
 
