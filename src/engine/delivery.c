@@ -14,6 +14,7 @@
 #include "engine/fate.h"
 #include "portability/instr_time.h"
 #include "state/circuit.h"
+#include "state/departure.h"
 #include "state/log_line.h"
 #include "state/pool.h"
 #include "utils/timestamp.h"
@@ -146,6 +147,19 @@ dbopt_delivery_name_timeout(const DbOptDelivery *delivery,
 									(long long) (delivery->handler->timeout / 1000));
 }
 
+bool
+dbopt_delivery_departed(const DbOptDelivery *delivery, int64 position,
+						const char *key, DbOptFailure *failure)
+{
+	if (!dbopt_departure_take(delivery->slot, position, key))
+		return false;
+	memset(failure, 0, sizeof(*failure));
+	strlcpy(failure->sqlstate, "57P01", sizeof(failure->sqlstate));
+	failure->message = psprintf("handler \"%s\" ended its session while it ran this event",
+								delivery->handler->name);
+	return true;
+}
+
 /* Runs in a subtransaction and takes the time. */
 static bool
 try_timed(DbOptDelivery *delivery, DbOptExecFunction function, void *arg,
@@ -154,6 +168,7 @@ try_timed(DbOptDelivery *delivery, DbOptExecFunction function, void *arg,
 	instr_time	start;
 	bool		succeeded;
 
+	dbopt_departure_calling(delivery->slot);
 	INSTR_TIME_SET_CURRENT(start);
 	succeeded = dbopt_exec_try(function, arg, delivery->handler->timeout,
 							   failure);
@@ -261,6 +276,7 @@ dbopt_delivery_begin(DbOptDelivery *delivery)
 	memset(&delivery->tally, 0, sizeof(delivery->tally));
 	delivery->first_retry_at = PG_INT64_MAX;
 	delivery->lines = NIL;
+	dbopt_departure_begin();
 }
 
 void
@@ -283,4 +299,5 @@ dbopt_delivery_rolled_back(DbOptDelivery *delivery)
 {
 	delivery->unreported += delivery->succeeded;
 	delivery->succeeded = 0;
+	dbopt_departure_begin();
 }

@@ -74,6 +74,15 @@ extern bool dbopt_delivery_try_function(DbOptDelivery *delivery,
 										const int *count,
 										DbOptFailure *failure);
 
+/*
+ * Has the handler ended its session when it was called for this event?  Then
+ * that is the event's failure.  To be asked before the first call of a
+ * transaction.
+ */
+extern bool dbopt_delivery_departed(const DbOptDelivery *delivery,
+									int64 position, const char *key,
+									DbOptFailure *failure);
+
 /* A cancel by our own timer says so, and not "due to user request". */
 extern void dbopt_delivery_name_timeout(const DbOptDelivery *delivery,
 										DbOptFailure *failure);

@@ -21,6 +21,7 @@
 #include "engine/retry.h"
 #include "engine/session.h"
 #include "engine/suspect.h"
+#include "state/departure.h"
 #include "state/stats.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -109,11 +110,28 @@ settle_failure(Batch *batch, DbOptFailed *failed)
 	dbopt_marks_failure(&batch->marks, failed);
 }
 
-/* How the one event claimed has failed, without another call; NULL. */
-static const DbOptFailure *
-known_failure(const Batch *batch)
+/*
+ * Is it known already how the event fails?  What is to be written down is
+ * claimed alone; the first call of a transaction is noted.
+ */
+static bool
+failure_is_known(Batch *batch, DbOptFailed *failed)
 {
-	return batch->suspect != NULL ? &batch->commit_failure : batch->crash;
+	const DbOptFailure *known = batch->suspect != NULL ?
+	&batch->commit_failure : batch->crash;
+
+	if (known != NULL)
+	{
+		failed->failure = *known;
+		return true;
+	}
+	if (batch->calls > 0)
+		return false;
+	if (dbopt_delivery_departed(batch->delivery, failed->position,
+								failed->key, &failed->failure))
+		return true;
+	dbopt_departure_calling_for(failed->position, failed->key);
+	return false;
 }
 
 /*
@@ -125,9 +143,8 @@ retry_row(Batch *batch, DbOptFailed *failed, Datum row)
 {
 	bool		is_retry = !failed->untried;
 
-	if (known_failure(batch) != NULL)
+	if (failure_is_known(batch, failed))
 	{
-		failed->failure = *known_failure(batch);
 		dbopt_delivery_failed(batch->delivery, &failed->failure);
 		batch->delivery->tally.counters.retries += is_retry ? 1 : 0;
 		settle_failure(batch, failed);
@@ -353,13 +370,16 @@ batch_result(const Batch *batch)
 
 /*
  * A handler's own chunk size bounds what shares a transaction here, too: one
- * with effects outside has chunks of a single event.
+ * with effects outside has chunks of a single event.  One that has ended its
+ * session has its events one by one until it is known at which.
  */
 static int
 batch_limit(const DbOptDelivery *delivery)
 {
 	int			limit = Min(DBOPT_SINGLE_BATCH, delivery->unreported);
 
+	if (dbopt_departure_is_recent(delivery->slot))
+		return 1;
 	if (delivery->handler->chunk_size > 0)
 		limit = Min(limit, delivery->handler->chunk_size);
 	return limit;

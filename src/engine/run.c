@@ -13,6 +13,10 @@
  * transaction whose commit failed has failed: the next step writes that down
  * instead of calling the handler, if it finds this event first, since another
  * session may have run it between the two.
+ *
+ * A handler that ends its session has its events run one a transaction for a
+ * while, too, until it is known which of them it does that at; that one has
+ * failed (departure.h).
  */
 #include "postgres.h"
 
@@ -21,6 +25,7 @@
 #include "engine/run_step.h"
 #include "engine/session.h"
 #include "miscadmin.h"
+#include "state/departure.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -169,6 +174,16 @@ admit_more(DbOptRun *run)
 	return dbopt_delivery_admit(run->delivery, Max(run->chunk.events, 1));
 }
 
+static DbOptRunMode
+first_mode(const DbOptDelivery *delivery)
+{
+	if (dbopt_departure_is_recent(delivery->slot))
+		return DBOPT_RUN_ISOLATED;
+	return delivery->handler->ordered ||
+		dbopt_stats_failure_rate(delivery->slot) > DBOPT_RARE_FAILURES ?
+		DBOPT_RUN_SINGLE : DBOPT_RUN_BULK;
+}
+
 DbOptRunResult
 dbopt_run_chunk(DbOptDelivery *delivery, const DbOptCursor *cursor, int64 seq)
 {
@@ -180,9 +195,7 @@ dbopt_run_chunk(DbOptDelivery *delivery, const DbOptCursor *cursor, int64 seq)
 	run->slice_context = AllocSetContextCreate(delivery->context,
 											   "dbopt slice",
 											   ALLOCSET_DEFAULT_SIZES);
-	run->mode = delivery->handler->ordered ||
-		dbopt_stats_failure_rate(delivery->slot) > DBOPT_RARE_FAILURES ?
-		DBOPT_RUN_SINGLE : DBOPT_RUN_BULK;
+	run->mode = first_mode(delivery);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -14,6 +14,7 @@
 
 #include "engine/run_step.h"
 #include "engine/stream.h"
+#include "state/departure.h"
 #include "utils/memutils.h"
 
 /* How many events the next slice may have. */
@@ -111,32 +112,56 @@ run_bulk(DbOptRun *run)
 	return true;
 }
 
+/*
+ * Is it known already how the event fails?  Says so before the first call of
+ * the transaction, else notes what that is for.
+ */
+static bool
+failure_is_known(DbOptRun *run, const DbOptPlace *place,
+				 DbOptFailure *failure)
+{
+	char	   *key;
+
+	if (run->suspect != NULL &&
+		dbopt_log_same_event(run->log, place, run->suspect))
+	{
+		*failure = run->commit_failure;
+		return true;
+	}
+	if (run->calls > 0)
+		return false;
+	key = dbopt_log_key_to_text(run->log, place->key);
+	if (dbopt_delivery_departed(run->delivery, place->position, key, failure))
+		return true;
+	dbopt_departure_calling_for(place->position, key);
+	return false;
+}
+
 /* Runs one event of the slice, unless its failure is known. */
 static bool
 run_one(DbOptRun *run, int i)
 {
 	DbOptSlice *slice = &run->slice;
+	DbOptPlace *place = &slice->places[i];
 	DbOptFailure failure;
 
-	if (run->suspect != NULL &&
-		dbopt_log_same_event(run->log, &slice->places[i], run->suspect))
+	if (failure_is_known(run, place, &failure))
 	{
-		dbopt_outcome_failure(&run->outcome, &slice->places[i],
-							  &run->commit_failure);
-		dbopt_delivery_failed(run->delivery, &run->commit_failure);
+		dbopt_outcome_failure(&run->outcome, place, &failure);
+		dbopt_delivery_failed(run->delivery, &failure);
 		return false;
 	}
 	run->calls++;
 	run->called_alone = true;
-	run->called = slice->places[i];
+	run->called = *place;
 	run->called.key = dbopt_log_key_copy(run->log, run->called.key);
 	if (dbopt_delivery_try(run->delivery, &run->call, &slice->rows[i], 1,
 						   false, &failure))
 	{
-		dbopt_outcome_success(&run->outcome, &slice->places[i]);
+		dbopt_outcome_success(&run->outcome, place);
 		return true;
 	}
-	dbopt_outcome_failure(&run->outcome, &slice->places[i], &failure);
+	dbopt_outcome_failure(&run->outcome, place, &failure);
 	return false;
 }
 

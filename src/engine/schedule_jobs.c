@@ -14,6 +14,7 @@
 #include "engine/schedule.h"
 #include "policy/backoff.h"
 #include "state/circuit.h"
+#include "state/departure.h"
 
 /*
  * A retry that somebody has locked is looked at again after this long: another
@@ -205,7 +206,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 
 /*
  * The session has gone in the middle of this job.  Once is an accident; a job
- * that does it again is put off.
+ * that does it again is put off, unless its handler did it: that is counted
+ * against its events.
  */
 void
 dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
@@ -213,16 +215,18 @@ dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
 	DbOptJobResult result = {.outcome = DBOPT_JOB_FAILED,.leftover = true};
 	DbOptLane  *lane = dbopt_lane_find(job->handler_id);
 	DbOptTrack *track = dbopt_track_find(job->cursor_id);
+	bool		departed;
 
 	dbopt_schedule_finished(job, &result, now);
 	if (job->kind == DBOPT_JOB_SUSPECTS)
 		return;
+	departed = lane != NULL && dbopt_departure_is_recent(lane->slot);
 	if (job->kind == DBOPT_JOB_RETRY)
 	{
-		if (lane != NULL && lane->retry_failures == 1)
+		if (lane != NULL && (departed || lane->retry_failures == 1))
 			lane->retry_not_before = 0;
 	}
-	else if (track != NULL && track->failures == 1)
+	else if (track != NULL && (departed || track->failures == 1))
 		dbopt_track_put_off(track, 0);
 }
 

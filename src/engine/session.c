@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "compat.h"
@@ -28,6 +29,7 @@
 #include "state/caller.h"
 #include "state/circuit.h"
 #include "state/database.h"
+#include "state/departure.h"
 #include "state/news.h"
 #include "state/pool.h"
 #include "state/solo.h"
@@ -49,6 +51,7 @@ typedef enum SessionOrder
 
 static DbOptWorkerTarget target;
 static volatile uint64 current_call = 0;	/* of a caller; 0: none */
+static volatile sig_atomic_t told_to_end = false;	/* by a signal */
 
 /* ---- coming and going ---------------------------------------------------- */
 
@@ -230,7 +233,8 @@ handle_cancel(SIGNAL_ARGS)
 /*
  * An end that somebody else wants counts against no event, which is delivered
  * again.  A handler that ends its own session would be called for ever:
- * pg_terminate_backend() of oneself is a cancel, and so a failure.
+ * pg_terminate_backend() of oneself is a cancel, and so a failure; other ways
+ * are noted by note_departure().
  */
 static void
 handle_terminate(int signal, siginfo_t *info, void *context)
@@ -238,7 +242,10 @@ handle_terminate(int signal, siginfo_t *info, void *context)
 	if (info->si_pid == MyProcPid && current_call == 0)
 		StatementCancelHandler(signal);
 	else
+	{
+		told_to_end = true;
 		die(signal);
+	}
 }
 
 static void
@@ -251,6 +258,25 @@ catch_terminate(void)
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SIGTERM, &action, NULL) != 0)
 		elog(ERROR, "could not install a signal handler: %m");
+}
+
+/*
+ * Before the transaction is rolled back, and others may run its events.  With
+ * a code other than 0 and 1 the postmaster takes the end for a crash of the
+ * server; by exit(), which PostgreSQL's own code never calls there, a handler
+ * has given a code that is not known here.
+ */
+static void
+note_departure(int code, Datum arg)
+{
+	if (told_to_end || !dbopt_departure_note())
+		return;
+	dbopt_departure_begin();
+	if (code != 0 && code != 1)
+	{
+		shmem_exit(1);
+		_exit(1);
+	}
 }
 
 static void
@@ -266,6 +292,7 @@ connect_session(void)
 	catch_terminate();
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
+	before_shmem_exit(note_departure, (Datum) 0);
 	set_defaults();
 	validate_session();
 }

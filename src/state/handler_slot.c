@@ -54,6 +54,8 @@ clear_slot(DbOptHandlerState *state)
 	state->last_success_at = 0;
 	state->stats_since = now;
 	memset(state->log_budgets, 0, sizeof(state->log_budgets));
+	state->departed_at = 0;
+	memset(state->departures, 0, sizeof(state->departures));
 	SpinLockRelease(&state->mutex);
 }
 

@@ -40,6 +40,8 @@
 #define DBOPT_UNWANTED_TYPES	256 /* event types that a scheduler need not
 									 * be told of */
 #define DBOPT_ERROR_LENGTH		256
+#define DBOPT_DEPARTURES		16	/* events that a handler has ended its
+									 * session at, remembered one by one */
 
 /*
  * What a database's writers have for its scheduler.  All under news_mutex.
@@ -337,6 +339,16 @@ typedef struct DbOptLogBudget
 } DbOptLogBudget;
 
 /*
+ * An event that a handler was called for alone when it ended its session.
+ */
+typedef struct DbOptDeparture
+{
+	TimestampTz at;				/* 0: none */
+	int64		position;
+	uint64		key;			/* a hash */
+} DbOptDeparture;
+
+/*
  * A registered handler, or with handler_id 0 the breaker "database".
  */
 typedef struct DbOptHandlerState
@@ -370,6 +382,8 @@ typedef struct DbOptHandlerState
 	TimestampTz last_success_at;
 	TimestampTz stats_since;
 	DbOptLogBudget log_budgets[DBOPT_LOG_KINDS];
+	TimestampTz departed_at;	/* it has ended a session; 0: never */
+	DbOptDeparture departures[DBOPT_DEPARTURES];
 } DbOptHandlerState;
 
 /*

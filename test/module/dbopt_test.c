@@ -1,6 +1,6 @@
 /*
  * dbopt_test.c
- *		Handlers in C, good and bad ones, for test/t/055_c_handlers.pl.
+ *		Handlers in C, good and bad ones, for tests in test/t.
  *
  * Run by pool sessions.  What a handler does with an event stands in the event:
  * its column "act" is the name of one of the functions in "acts", and its
@@ -157,6 +157,13 @@ leave_fatally(const char *arg)
 	ereport(FATAL, (errmsg("the session ends in its handler")));
 }
 
+/* Ends the process with this code. */
+static void
+leave_silently(const char *arg)
+{
+	exit(atoi(arg));
+}
+
 /* Calls itself until the stack is full. */
 static void
 recurse(const char *arg)
@@ -241,6 +248,7 @@ static const Act acts[] = {
 	{"compute_until", compute_until},
 	{"crash", crash},
 	{"leave_fatally", leave_fatally},
+	{"leave_silently", leave_silently},
 	{"recurse", recurse},
 	{"allocate", allocate},
 	{"stay_elsewhere", stay_elsewhere},

@@ -6,16 +6,12 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin";
 use Crashing;
-use File::Copy qw(copy);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use TestModule;
 use Test::More;
 
-# The module is built here and loaded from here: nothing is installed.
-my $dir = PostgreSQL::Test::Utils::tempdir;
-copy("$FindBin::RealBin/../module/$_", $dir) or die "$_: $!" foreach qw(Makefile dbopt_test.c);
-delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
-system_or_bail('make', '-s', '-C', $dir, 'with_llvm=no', 'COPT=-Werror', 'dbopt_test.so');
+my $dir = build_module();
 
 my $node = PostgreSQL::Test::Cluster->new('c');
 $node->init;
