@@ -17,6 +17,7 @@
 #include "engine/cursor.h"
 #include "engine/exec.h"
 #include "engine/owner_spi.h"
+#include "engine/progress.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"

@@ -9,8 +9,9 @@
  * (health.h).  Where all is well and nothing happens there are no rounds, no
  * glances and no looks.
  *
- * A look waits for no lock and has a time limit; one that fails is logged, and
- * is no reason to stop delivering.  What was told last is kept in the
+ * A look waits for no lock and has a time limit, and the longer it has taken,
+ * the later comes the next one; one that fails is logged, and is no reason to
+ * stop delivering.  What was told last is kept in the
  * database's slot, so that a new scheduler does not tell it again.
  */
 #include "postgres.h"
@@ -41,6 +42,7 @@
 #define GLANCES			4		/* within dbopt.alert_delay */
 #define MIN_STEP_US		10000
 #define LOOK_TIMEOUT_US	USECS_PER_SEC
+#define REST_FACTOR		20		/* a look costs at most one part in so many */
 #define QUEUE_FULL		0.9		/* of the notification queue */
 
 /* From here on a handler's recent failures are worth a look. */
@@ -53,6 +55,7 @@ static bool unseen = false;		/* rounds since the last glance */
 static TimestampTz glance_at = 0;
 static TimestampTz looked_at = 0;
 static TimestampTz look_at = DBOPT_NEVER;
+static int64 rest = 0;			/* after the last look, us */
 static TimestampTz work_since = 0;	/* 0: there is none */
 static uint64 dead_letters = 0; /* counted by the lanes at the last glance */
 static bool failing = false;	/* the last look has failed */
@@ -84,14 +87,14 @@ alert_config(void)
 static int64
 step(void)
 {
-	return Max(alert_config().raise_after / GLANCES, MIN_STEP_US);
+	return Max(Max(alert_config().raise_after / GLANCES, MIN_STEP_US), rest);
 }
 
 /* When nothing presses; at most once a second. */
 static int64
 leisure(void)
 {
-	return Max(alert_config().clear_after, USECS_PER_SEC);
+	return Max(Max(alert_config().clear_after, USECS_PER_SEC), rest);
 }
 
 /* ---- a glance ------------------------------------------------------------ */
@@ -234,6 +237,16 @@ look_and_notify(void *arg)
 	CommitTransactionCommand();
 }
 
+/* The longer a look has taken, the longer there is none. */
+static void
+rest_after(TimestampTz started)
+{
+	int64		took = GetCurrentTimestamp() - started;
+
+	rest = REST_FACTOR * Min(Max(took, 0), LOOK_TIMEOUT_US);
+	glance_at = Max(glance_at, started + step());
+}
+
 /* What was told last, and what is told now. */
 static void
 tell(DbOptDatabase *database, const Look *look, DbOptHealth before)
@@ -253,9 +266,11 @@ look(DbOptDatabase *database, TimestampTz now)
 	Look		look = {.context = CurrentMemoryContext,.alert = alert};
 	DbOptHealth before = alert.told;
 	DbOptFailure failure;
+	TimestampTz started = GetCurrentTimestamp();
 	bool		succeeded = dbopt_exec_guard(look_and_notify, &look, &failure);
 
 	MemoryContextSwitchTo(look.context);
+	rest_after(started);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);	/* the scheduler may sleep for long now */
 	looked_at = now;

@@ -19,6 +19,7 @@
 #include "engine/catalog.h"
 #include "engine/chunk.h"
 #include "engine/position.h"
+#include "engine/progress.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -173,14 +174,16 @@ dbopt_chunks_of_cursor(const DbOptLog *log, int32 cursor_id,
 {
 	Relation	rel = dbopt_table_open(DBOPT_CHUNK, AccessShareLock);
 	List	   *chunks = NIL;
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_chunk_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(cursor_id));
+	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyInit(&keys[1], Anum_chunk_seq, BTGreaterEqualStrategyNumber,
+				F_INT8GE, Int64GetDatum(dbopt_chunks_floor(cursor_id)));
 	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
-							  snapshot, 1, &key);
+							  snapshot, lengthof(keys), keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		DbOptChunk *chunk = palloc(sizeof(DbOptChunk));
@@ -214,37 +217,6 @@ dbopt_chunk_delete(const DbOptChunk *chunk)
 
 	CatalogTupleDelete(rel, unconstify(ItemPointerData *, &chunk->tid));
 	table_close(rel, NoLock);
-}
-
-List *
-dbopt_chunks_load(void)
-{
-	Relation	rel = dbopt_table_open(DBOPT_CHUNK, AccessShareLock);
-	Snapshot	snapshot = dbopt_snapshot_new();
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
-										  NULL);
-	List	   *chunks = NIL;
-	HeapTuple	tuple;
-
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		DbOptChunkId *id = palloc(sizeof(DbOptChunkId));
-		bool		isnull;
-
-		id->cursor_id = DatumGetInt32(heap_getattr(tuple, Anum_chunk_cursor_id,
-												   RelationGetDescr(rel),
-												   &isnull));
-		id->seq = DatumGetInt64(heap_getattr(tuple, Anum_chunk_seq,
-											 RelationGetDescr(rel), &isnull));
-		id->suspicion = DatumGetInt32(heap_getattr(tuple, Anum_chunk_suspicion,
-												   RelationGetDescr(rel),
-												   &isnull));
-		chunks = lappend(chunks, id);
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return chunks;
 }
 
 DbOptChunkWalk *

@@ -195,33 +195,75 @@ version_from_tuple(const DbOptLog *log, HeapTuple tuple, TupleDesc desc,
 							 nulls[Anum_version_hole_key - 1]);
 }
 
+/* A scan that is under way, and what is to be closed after it. */
+typedef struct VersionScan
+{
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+} VersionScan;
+
 /*
  * Reads from the highest seq down: under a horizon held back by a long
  * transaction, dead versions pile up in front of the live one.
  */
+static HeapTuple
+version_scan_begin(VersionScan *scan, int32 cursor_id, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	scan->rel = dbopt_table_open(DBOPT_CURSOR_VERSION, AccessShareLock);
+	scan->index = index_open(dbopt_table_index_oid(DBOPT_CURSOR_VERSION),
+							 AccessShareLock);
+	ScanKeyInit(&key, Anum_version_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(cursor_id));
+	scan->scan = systable_beginscan_ordered(scan->rel, scan->index, snapshot,
+											1, &key);
+	return systable_getnext_ordered(scan->scan, BackwardScanDirection);
+}
+
+static void
+version_scan_end(VersionScan *scan)
+{
+	systable_endscan_ordered(scan->scan);
+	index_close(scan->index, NoLock);
+	table_close(scan->rel, NoLock);
+}
+
 bool
 dbopt_version_read(const DbOptLog *log, int32 cursor_id, Snapshot snapshot,
 				   DbOptVersion *version)
 {
-	Relation	rel = dbopt_table_open(DBOPT_CURSOR_VERSION, AccessShareLock);
-	Relation	index =
-	index_open(dbopt_table_index_oid(DBOPT_CURSOR_VERSION),
-			   AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
+	VersionScan scan;
+	HeapTuple	tuple = version_scan_begin(&scan, cursor_id, snapshot);
+	bool		found = HeapTupleIsValid(tuple);
 
-	ScanKeyInit(&key, Anum_version_cursor_id, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(cursor_id));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
-	found = HeapTupleIsValid(tuple);
 	if (found)
-		version_from_tuple(log, tuple, RelationGetDescr(rel), version);
-	systable_endscan_ordered(scan);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
+		version_from_tuple(log, tuple, RelationGetDescr(scan.rel), version);
+	version_scan_end(&scan);
+	return found;
+}
+
+bool
+dbopt_version_peek(int32 cursor_id, Snapshot snapshot, int64 *seq,
+				   int64 *last_position)
+{
+	VersionScan scan;
+	HeapTuple	tuple = version_scan_begin(&scan, cursor_id, snapshot);
+	bool		found = HeapTupleIsValid(tuple);
+
+	if (found)
+	{
+		TupleDesc	desc = RelationGetDescr(scan.rel);
+		bool		isnull;
+
+		*seq = DatumGetInt64(heap_getattr(tuple, Anum_version_seq, desc,
+										  &isnull));
+		*last_position =
+			DatumGetInt64(heap_getattr(tuple, Anum_version_last_position,
+									   desc, &isnull));
+	}
+	version_scan_end(&scan);
 	return found;
 }
 

@@ -38,13 +38,6 @@ typedef struct DbOptVersion
 	DbOptPlace	partial;
 } DbOptVersion;
 
-typedef struct DbOptChunkId
-{
-	int32		cursor_id;
-	int64		seq;
-	int			suspicion;
-} DbOptChunkId;
-
 /* All of these in a transaction; results in the caller's memory context. */
 
 /* Creates the cursors that a source's event types and handlers call for. */
@@ -71,6 +64,10 @@ extern void dbopt_cursor_lock(int32 cursor_id);
 /* The version that the snapshot sees; false: the cursor is gone. */
 extern bool dbopt_version_read(const DbOptLog *log, int32 cursor_id,
 							   Snapshot snapshot, DbOptVersion *version);
+
+/* The same without what takes the events table to understand. */
+extern bool dbopt_version_peek(int32 cursor_id, Snapshot snapshot, int64 *seq,
+							   int64 *last_position);
 extern void dbopt_version_insert(Relation rel, const DbOptLog *log,
 								 const DbOptVersion *version);
 extern void dbopt_version_replace(const DbOptLog *log,
@@ -82,9 +79,6 @@ extern Datum dbopt_place_key(const DbOptLog *log, const DbOptPlace *place,
 							 bool *isnull);
 extern DbOptPlace dbopt_place_from(const DbOptLog *log, Datum position,
 								   Datum key, bool key_is_null);
-
-/* All chunks that are handed out and not settled, as DbOptChunkId *. */
-extern List *dbopt_chunks_load(void);
 
 /* When the handler's first retry is due; PG_INT64_MAX: it has none. */
 extern TimestampTz dbopt_retry_first_due(int32 handler_id);

@@ -17,6 +17,7 @@
 #include "engine/cursor.h"
 #include "engine/health.h"
 #include "engine/owner_spi.h"
+#include "engine/progress.h"
 #include "miscadmin.h"
 #include "state/guc.h"
 #include "utils/builtins.h"
@@ -203,16 +204,12 @@ check_backlog(DbOptHealthLook *look)
  * down, or that event would be taken for one that was delivered before.
  */
 static void
-check_positions(DbOptHealthLook *look)
+check_positions(DbOptHealthLook *look, List *chunks)
 {
-	static DbOptOwnerPlan plan = {
-		.sql = "SELECT coalesce(greatest("
-		"(SELECT max(last_position) FROM @extschema@.dbopt_cursor_version),"
-		" (SELECT max(to_position) FROM @extschema@.dbopt_chunk)), -1)"
-	};
 	int64		next = (int64) U64FromFullTransactionId(ReadNextFullTransactionId()) +
 	look->config->position_offset;
 	int64		highest;
+	ListCell   *cell;
 
 	if (look->config->foreign_identity)
 	{
@@ -220,8 +217,9 @@ check_positions(DbOptHealthLook *look)
 						 "this database was restored or copied, and waits for dbopt_resume()");
 		return;
 	}
-	dbopt_owner_query_kept(&plan, NULL);
-	highest = dbopt_owner_int64(0, 1);
+	highest = dbopt_positions_highest();
+	foreach(cell, chunks)
+		highest = Max(highest, ((DbOptChunkId *) lfirst(cell))->to_position);
 	if (highest >= next)
 		dbopt_health_add(look, "positions", DBOPT_CRITICAL,
 						 "new events would not be delivered: their positions are not above " INT64_FORMAT,
@@ -287,23 +285,25 @@ check_indexes(DbOptHealthLook *look)
 
 /* How far a time that is stored is ahead of the clock. */
 static void
-check_clock(DbOptHealthLook *look)
+check_clock(DbOptHealthLook *look, List *chunks)
 {
 	static DbOptOwnerPlan plan = {
 		.sql = "SELECT greatest("
 		"(SELECT max(registered_at) FROM @extschema@.dbopt_handler),"
-		" (SELECT max(attached_at) FROM @extschema@.dbopt_source),"
-		" (SELECT max(handed_out_at) FROM @extschema@.dbopt_chunk))"
+		" (SELECT max(attached_at) FROM @extschema@.dbopt_source))"
 	};
 	TimestampTz latest = PgStartTime;
 	bool		isnull;
 	Datum		stored;
 	double		ahead;
+	ListCell   *cell;
 
 	dbopt_owner_query_kept(&plan, NULL);
 	stored = dbopt_owner_value(0, 1, &isnull);
 	if (!isnull)
 		latest = Max(latest, DatumGetTimestampTz(stored));
+	foreach(cell, chunks)
+		latest = Max(latest, ((DbOptChunkId *) lfirst(cell))->handed_out_at);
 	for (int i = 0; i < look->nhandlers; i++)
 	{
 		latest = Max(latest, look->states[i].last_error_at);
@@ -373,15 +373,16 @@ check_transactions(DbOptHealthLook *look)
 void
 dbopt_health_look_stored(DbOptHealthLook *look)
 {
+	List	   *chunks = dbopt_chunks_load();
 	DbOptOwnerScope scope;
 
 	check_handlers(look);
 	check_backlog(look);
+	check_positions(look, chunks);
 	dbopt_owner_begin(&scope);
-	check_positions(look);
 	check_dead_letters(look);
 	check_indexes(look);
 	check_transactions(look);
-	check_clock(look);
+	check_clock(look, chunks);
 	dbopt_owner_end(&scope);
 }

@@ -14,6 +14,7 @@
 #include "engine/cursor.h"
 #include "engine/index_schedule.h"
 #include "engine/patterns.h"
+#include "engine/progress.h"
 #include "engine/schedule.h"
 #include "engine/source_state.h"
 #include "engine/watch.h"
@@ -308,6 +309,8 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 	if (!config->installed || config->newer_version != NULL)
 		return false;
 	report_foreign(config);
+	if (what->objects)
+		dbopt_chunks_floors_forget();	/* the end of a restore is among them */
 	loaded_generation = dbopt_config_generation();
 	loaded = true;
 	if (what->discover)

@@ -16,6 +16,7 @@
 #include "engine/delivery.h"
 #include "engine/handout.h"
 #include "engine/owner_spi.h"
+#include "engine/progress.h"
 #include "engine/catalog.h"
 #include "engine/suspect.h"
 #include "state/guc.h"
