@@ -37,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* Where neither role nor database sets one, as for other DDL of dbopt's. */
 #define DEFAULT_LOCK_TIMEOUT_MS	3000
@@ -306,6 +307,7 @@ missing_parts(const PartitionedBuild *build, MemoryContext context)
 	ListCell   *cell;
 
 	begin(context);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach(cell, find_all_inheritors(build->target->relid, AccessShareLock,
 									  NULL))
 	{
@@ -314,6 +316,7 @@ missing_parts(const PartitionedBuild *build, MemoryContext context)
 		if (part->index_name != NULL)
 			missing = lappend(missing, part);
 	}
+	PopActiveSnapshot();
 	commit(context);
 	return missing;
 }

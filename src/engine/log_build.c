@@ -4,7 +4,9 @@
  *
  * Run by a pool session that is logged in as the table's owner, or as the
  * extension's where that one cannot log in.  The index has plain columns and
- * the default operators: nobody's code is run to build it.
+ * the default operators: nobody's code is run to build it.  But to look at the
+ * partitions of a table runs functions in its partition key: CREATE INDEX
+ * becomes the table's owner by itself, and for ALTER INDEX this is done here.
  *
  * Each table or partition that lacks the index gets it by CREATE INDEX
  * CONCURRENTLY, which takes transactions of its own; what an earlier attempt
@@ -18,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
@@ -58,7 +61,12 @@ typedef struct Build
 	DbOptFailure failure;
 } Build;
 
-/* The settings of a role are not for this; the session resets them later. */
+/*
+ * The settings of a role are not for this; the session resets them later.  Where
+ * a build and somebody else wait for each other, as the scheduler, which locks
+ * indexes in another order, whoever looks for a deadlock first gives way: that
+ * is the build, which is tried again.
+ */
 static void
 pin_settings(void)
 {
@@ -68,6 +76,7 @@ pin_settings(void)
 					PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("deadlock_timeout", "10ms", PGC_SUSET, PGC_S_SESSION);
 }
 
 static void
@@ -170,31 +179,75 @@ plan_step(Build *build)
 	commit(build);
 }
 
+/* Does it run in one transaction, as those on partitioned tables do? */
+static bool
+is_plain(Node *statement)
+{
+	return IsA(statement, AlterTableStmt) ||
+		(IsA(statement, IndexStmt) && !((IndexStmt *) statement)->concurrent);
+}
+
 /* Others wait behind who waits for a lock, but for concurrent statements. */
 static void
-limit_waiting(const Build *build)
+limit_waiting(Node *statement)
 {
-	SetConfigOption("lock_timeout",
-					strstr(build->statement, " CONCURRENTLY ") ? "0" :
-					LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", is_plain(statement) ? LOCK_TIMEOUT : "0",
+					PGC_USERSET, PGC_S_SESSION);
+}
+
+static Oid
+owner_of(const RangeVar *name)
+{
+	Relation	rel = relation_openrv(name, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+
+	relation_close(rel, AccessShareLock);
+	return owner;
+}
+
+static void
+run_statement(Build *build, Node *statement)
+{
+	PlannedStmt *planned = makeNode(PlannedStmt);
+
+	planned->commandType = CMD_UTILITY;
+	planned->utilityStmt = statement;
+	ProcessUtility(planned, build->statement, false, PROCESS_UTILITY_TOPLEVEL,
+				   NULL, NULL, None_Receiver, NULL);
+}
+
+static void
+run_alteration(Build *build, AlterTableStmt *statement)
+{
+	DbOptOwnerScope scope;
+	Oid			owner = owner_of(statement->relation);
+
+	if (owner == GetUserId())
+	{
+		run_statement(build, (Node *) statement);
+		return;
+	}
+	dbopt_owner_switch(&scope, owner, SECURITY_LOCAL_USERID_CHANGE |
+					   SECURITY_RESTRICTED_OPERATION);
+	run_statement(build, (Node *) statement);
+	dbopt_owner_switch_back(&scope);
 }
 
 /* It commits as often as it likes: its parse tree has to outlive that. */
 static void
 run_step(Build *build)
 {
-	PlannedStmt *planned;
+	Node	   *statement =
+	linitial_node(RawStmt, pg_parse_query(build->statement))->stmt;
 
-	limit_waiting(build);
+	limit_waiting(statement);
 	dbopt_exec_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(build->context);
-	planned = makeNode(PlannedStmt);
-	planned->commandType = CMD_UTILITY;
-	planned->utilityStmt =
-		linitial_node(RawStmt, pg_parse_query(build->statement))->stmt;
-	ProcessUtility(planned, build->statement, false, PROCESS_UTILITY_TOPLEVEL,
-				   NULL, NULL, None_Receiver, NULL);
+	if (IsA(statement, AlterTableStmt))
+		run_alteration(build, (AlterTableStmt *) statement);
+	else
+		run_statement(build, statement);
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	commit(build);
