@@ -414,6 +414,7 @@ run_job(const DbOptJob *job)
 		else
 			dbopt_job_run(job, &result);
 		Assert(!IsTransactionState());
+		dbopt_departure_begin();	/* also after a job that failed */
 		dbopt_session_release();
 		dbopt_session_reset();
 		dbopt_session_report_idle(&result);
