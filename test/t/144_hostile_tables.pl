@@ -135,16 +135,22 @@ sql(q{
 		PERFORM FROM mallory.pane;
 		INSERT INTO mallory.pane VALUES (1);
 		PERFORM e.id = 1, now();
-		CREATE TEMPORARY TABLE IF NOT EXISTS log (id int);
+		CREATE TEMPORARY TABLE log (id int);
+		DROP TABLE pg_temp.log;
 		IF e.event_type OPERATOR(pg_catalog.=) 'BAD' THEN RAISE 'bad'; END IF;
 	END $$;
 	SELECT dbopt_register_handler('write', '*', 'write(log)', 'log', run_as => 'app', policy => 'once');
+	CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.tell('on ' || TG_EVENT); END $$;
+	CREATE EVENT TRIGGER on_start ON ddl_command_start EXECUTE FUNCTION on_ddl();
+	CREATE EVENT TRIGGER on_drop ON sql_drop EXECUTE FUNCTION on_ddl();
+	CREATE EVENT TRIGGER on_end ON ddl_command_end EXECUTE FUNCTION on_ddl();
+	TRUNCATE who;
 	INSERT INTO log SELECT n, CASE WHEN n = 7 THEN 'BAD' ELSE 'GOOD' END FROM generate_series(1, 10) n;
 });
 is(sql(q{SELECT dbopt_drain('60 s')}), 't', "a handler with tables of somebody else's");
 is(sql(q{SELECT count(*) FILTER (WHERE processed), max(error_message) FROM log}), '9|bad', '... has handled its events');
 is(run_by('app', 'app'),
-	'after, before, check, conditional, cursor, default, deferred, domain, function, generated, index, instead, operator, policy, policy check, predicate, rule, view, when',
+	'after, before, check, conditional, cursor, default, deferred, domain, function, generated, index, instead, on ddl_command_end, on ddl_command_start, on sql_drop, operator, policy, policy check, predicate, rule, view, when',
 	'... runs what they bring with them');
 is(run_by('app', 'mallory'), 'definer, definer chain', '... what is SECURITY DEFINER as their owner');
 is(runners('app'), 'app, mallory', 'that becomes nobody else');
@@ -154,7 +160,8 @@ is(runners('postgres'), '', "and nobody else's session runs any of it");
 
 # Built by a superuser's session; the functions turn hostile when all is made.
 # What a partition key calls runs whenever somebody looks at the partitions.
-sql(q{TRUNCATE who; ALTER SYSTEM SET dbopt.index_inline_pages = 0; SELECT pg_reload_conf()});
+sql('DROP EVENT TRIGGER on_start; DROP EVENT TRIGGER on_drop; DROP EVENT TRIGGER on_end; TRUNCATE who');
+sql(q{ALTER SYSTEM SET dbopt.index_inline_pages = 0; SELECT pg_reload_conf()});
 as_mallory(q{
 	BEGIN;
 	SET ROLE sleeper;
