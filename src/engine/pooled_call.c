@@ -22,6 +22,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define BREAKER "database"
@@ -29,7 +30,6 @@
 typedef struct PooledCall
 {
 	DbOptPooledSegment segment;
-	shm_mq_handle *queue;
 	TimestampTz deadline;		/* for a session to be there */
 	Tuplestorestate *store;
 	TupleDesc	desc;
@@ -40,6 +40,8 @@ typedef struct PooledCall
 /* What has to be given back when the call ends; one call at a time. */
 static DbOptAdmission admission;
 static int	breaker = -1;
+static shm_mq_handle *queue = NULL; /* NULL: the answer has been read */
+static MemoryContext queue_context = NULL;
 
 /* ---- the breaker --------------------------------------------------------- */
 
@@ -125,11 +127,43 @@ report_success(void)
 
 /* ---- beginning and end --------------------------------------------------- */
 
+/*
+ * The queue is attached to without the segment, which would wake the session
+ * at the end of each call: only one that has not answered need hear of it.  Its
+ * memory is the transaction's, since an abort frees that of what runs before
+ * it detaches the segment.
+ */
+static void
+open_queue(const DbOptPooledSegment *segment)
+{
+	MemoryContext previous;
+
+	queue_context = AllocSetContextCreate(TopTransactionContext, "dbopt queue",
+										  ALLOCSET_SMALL_SIZES);
+	previous = MemoryContextSwitchTo(queue_context);
+	shm_mq_set_receiver(segment->queue, MyProc);
+	queue = shm_mq_attach(segment->queue, NULL, NULL);
+	MemoryContextSwitchTo(previous);
+}
+
+static void
+close_queue(void)
+{
+	MemoryContextDelete(queue_context);
+	queue_context = NULL;
+	queue = NULL;
+}
+
 /* Raises nothing: may be part of an abort. */
 static void
 call_ended(dsm_segment *segment, Datum arg)
 {
 	pg_atomic_write_u32((pg_atomic_uint32 *) DatumGetPointer(arg), 1);
+	if (queue != NULL)
+	{
+		shm_mq_detach(queue);
+		close_queue();
+	}
 	dbopt_caller_leave();
 	release_breaker();
 }
@@ -138,11 +172,9 @@ static void
 begin_call(PooledCall *call, const DbOptPooledRequest *request)
 {
 	dbopt_pooled_segment_make(request, &call->segment);
-	shm_mq_set_receiver(call->segment.queue, MyProc);
-	call->queue = shm_mq_attach(call->segment.queue, call->segment.segment,
-								NULL);
 	on_dsm_detach(call->segment.segment, call_ended,
 				  PointerGetDatum(call->segment.gone));
+	open_queue(&call->segment);
 	call->deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 									dbopt_pool_limits().acquire_timeout);
@@ -312,7 +344,7 @@ receive_answer(PooledCall *call)
 
 	while (!call->done)
 	{
-		switch (shm_mq_receive(call->queue, &length, &data, true))
+		switch (shm_mq_receive(queue, &length, &data, true))
 		{
 			case SHM_MQ_SUCCESS:
 				take_message(call, data, length);
@@ -338,6 +370,7 @@ dbopt_pooled_call(const DbOptPooledRequest *request, Tuplestorestate *store,
 	ask_breaker();
 	begin_call(&call, request);
 	receive_answer(&call);
+	close_queue();
 	dbopt_caller_answered();
 	if (call.error == NULL)
 		report_success();

@@ -6,6 +6,10 @@
  * the queue is of no use to anybody: so it is sent with interrupts held, which
  * is short, since the caller does nothing but read.  A session that is told to
  * end does not wait for a caller that does not.
+ *
+ * The caller is woken for what it has to act on: a notice, the answer, or so
+ * many rows that there may soon be no room for more.  It is not woken again when
+ * the session lets go of the queue, unless it still waits for an answer.
  */
 #include "postgres.h"
 
@@ -25,6 +29,7 @@
 static shm_mq_handle *queue = NULL; /* NULL: nobody listens */
 static uint32 wait_event = 0;
 static Size taken;				/* of the queue by all messages of this call */
+static bool answered;			/* the caller expects nothing more */
 
 /* What a message takes of the queue beside its data, at most. */
 #define OVERHEAD		((Size) 32)
@@ -47,12 +52,12 @@ wire_is_pending(void)
 }
 
 static shm_mq_result
-send_all(shm_mq_iovec *parts, int count)
+send_all(shm_mq_iovec *parts, int count, bool wake)
 {
 	shm_mq_result result;
 
 	HOLD_INTERRUPTS();
-	while ((result = shm_mq_sendv(queue, parts, count, true, true)) ==
+	while ((result = shm_mq_sendv(queue, parts, count, true, wake)) ==
 		   SHM_MQ_WOULD_BLOCK && !ProcDiePending)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1,
@@ -71,8 +76,11 @@ wire_send(char type, const char *data, size_t length)
 	if (queue == NULL)
 		return EOF;
 	taken += length + OVERHEAD;
-	if (send_all(parts, 2) == SHM_MQ_SUCCESS)
+	if (send_all(parts, 2, type != DBOPT_POOLED_ROWS) == SHM_MQ_SUCCESS)
+	{
+		answered |= type == DBOPT_POOLED_DONE || type == 'E';
 		return 0;
+	}
 	shm_mq_detach(queue);
 	queue = NULL;
 	return EOF;
@@ -96,6 +104,8 @@ static const PQcommMethods methods = {
 static void
 close_wire(dsm_segment *segment, Datum arg)
 {
+	if (queue != NULL && !answered)
+		shm_mq_detach(queue);
 	queue = NULL;
 	whereToSendOutput = DestNone;
 }
@@ -106,8 +116,9 @@ dbopt_pooled_wire_open(const DbOptPooledSegment *segment)
 	if (wait_event == 0)
 		wait_event = DBOPT_WAIT_EVENT("DboptPoolSend");
 	shm_mq_set_sender(segment->queue, MyProc);
-	queue = shm_mq_attach(segment->queue, segment->segment, NULL);
+	queue = shm_mq_attach(segment->queue, NULL, NULL);
 	taken = 0;
+	answered = false;
 	on_dsm_detach(segment->segment, close_wire, (Datum) 0);
 	PqCommMethods = &methods;
 	FrontendProtocol = PG_PROTOCOL_LATEST;

@@ -146,6 +146,21 @@ kill 'CONT', $deaf;
 finish_psql();
 wait_for("$used = 0", 'and is idle when it has answered');
 
+# Nor are rows, and it leaves.
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+start_psql(q{SELECT dbopt_with_connection($$SELECT pg_advisory_xact_lock_shared(1), generate_series(1, 1000000000)$$)});
+wait_for(q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted}, 'a caller whose rows wait');
+$session = sql('SELECT pid FROM pg_locks WHERE NOT granted');
+$deaf = sql(q{SELECT pid FROM pg_stat_activity WHERE query ~ 'generate_series' AND backend_type = 'client backend'
+	AND pid <> pg_backend_pid()});
+kill 'STOP', $deaf;
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_for(qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $session}, 'there is no more room');
+sql("SELECT pg_cancel_backend($deaf)");
+kill 'CONT', $deaf;
+finish_psql();
+wait_for("$used = 0", 'the session does not wait for a caller that has gone');
+
 # ---- what a caller cannot take -------------------------------------------
 
 sub has_to_wait
