@@ -52,9 +52,12 @@ typedef struct DbOptPooledSegment
 
 #define DBOPT_POOLED_QUEUE_SIZE	((Size) 65536)
 
-/* In messages: rows, each with its length (uint32) in front; the end. */
+/* Messages: rows; the end. */
 #define DBOPT_POOLED_ROWS	'D'
 #define DBOPT_POOLED_DONE	'C'
+
+/* The first row's place in its message, type included: rows are aligned. */
+#define DBOPT_POOLED_ROWS_START	8
 
 extern void dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 									  DbOptPooledSegment *result);
@@ -90,8 +93,8 @@ extern bool dbopt_pooled_wire_send(char type, const char *data, Size length);
 /* A receiver that sends each row as jsonb; and the last of them. */
 extern struct _DestReceiver *dbopt_pooled_rows_create(void);
 
-/* Puts the rows of a message into the store. */
-extern void dbopt_pooled_rows_store(const char *data, Size length,
+/* Puts the rows of a message, type included, into the store. */
+extern void dbopt_pooled_rows_store(const char *message, Size length,
 									Tuplestorestate *store, TupleDesc desc);
 
 /* ---- pooled_wait.c: the caller's waits ----------------------------------- */

@@ -257,8 +257,7 @@ take_message(PooledCall *call, const char *data, Size length)
 	switch (data[0])
 	{
 		case DBOPT_POOLED_ROWS:
-			dbopt_pooled_rows_store(data + 1, length - 1, call->store,
-									call->desc);
+			dbopt_pooled_rows_store(data, length, call->store, call->desc);
 			break;
 		case 'N':
 			pass_notice(data + 1, length - 1);

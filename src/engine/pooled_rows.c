@@ -4,19 +4,15 @@
  *
  * The session turns each row into jsonb and sends many of them together; the
  * caller copies them into its result.  Neither has more than a message of them
- * in memory.
+ * in memory.  In a message each row begins at a multiple of 4.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_type.h"
 #include "engine/pooled.h"
+#include "engine/row_jsonb.h"
 #include "executor/tuptable.h"
-#include "funcapi.h"
 #include "lib/stringinfo.h"
-#include "nodes/makefuncs.h"
 #include "tcop/dest.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 
 #define ENOUGH_BYTES	8192	/* are sent, be it one row or many */
@@ -26,28 +22,19 @@ typedef struct RowSender
 	DestReceiver receiver;
 	MemoryContext context;		/* of the sender */
 	MemoryContext scratch;		/* of a row */
-	TupleDesc	desc;
-	FmgrInfo	to_jsonb;
-	StringInfoData batch;
+	DbOptRowJsonb *rows;
+	StringInfoData batch;		/* with room for the type in front */
 } RowSender;
 
 /* ---- the session --------------------------------------------------------- */
 
-/*
- * to_jsonb() finds the type of its argument in the expression it is called
- * by, so it gets one.
- */
 static void
-prepare_to_jsonb(FmgrInfo *function)
+begin_batch(RowSender *sender)
 {
-	Const	   *row = makeNullConst(RECORDOID, -1, InvalidOid);
+	static const char start[DBOPT_POOLED_ROWS_START] = {0};
 
-	fmgr_info(F_TO_JSONB, function);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-											 list_make1(row), InvalidOid,
-											 InvalidOid,
-											 COERCE_EXPLICIT_CALL),
-					   function);
+	resetStringInfo(&sender->batch);
+	appendBinaryStringInfoNT(&sender->batch, start, sizeof(start));
 }
 
 /*
@@ -60,10 +47,7 @@ rows_startup(DestReceiver *self, int operation, TupleDesc desc)
 	RowSender  *sender = (RowSender *) self;
 	MemoryContext previous = MemoryContextSwitchTo(sender->context);
 
-	sender->desc = CreateTupleDescCopy(desc);
-	sender->desc->tdtypeid = RECORDOID;
-	sender->desc->tdtypmod = -1;
-	BlessTupleDesc(sender->desc);
+	sender->rows = dbopt_row_jsonb_make(desc);
 	MemoryContextSwitchTo(previous);
 }
 
@@ -72,27 +56,15 @@ send_batch(RowSender *sender)
 {
 	bool		sent;
 
-	if (sender->batch.len == 0)
+	if (sender->batch.len == DBOPT_POOLED_ROWS_START)
 		return;
-	sent = dbopt_pooled_wire_send(DBOPT_POOLED_ROWS, sender->batch.data,
-								  sender->batch.len);
-	resetStringInfo(&sender->batch);
+	sent = dbopt_pooled_wire_send(DBOPT_POOLED_ROWS, sender->batch.data + 1,
+								  sender->batch.len - 1);
+	begin_batch(sender);
 	if (!sent)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("the caller has gone")));
-}
-
-static void
-add_row(RowSender *sender, Datum row)
-{
-	struct varlena *json;
-	uint32		length;
-
-	json = PG_DETOAST_DATUM(FunctionCall1(&sender->to_jsonb, row));
-	length = VARSIZE(json);
-	appendBinaryStringInfo(&sender->batch, (char *) &length, sizeof(length));
-	appendBinaryStringInfo(&sender->batch, (char *) json, length);
 }
 
 static bool
@@ -100,11 +72,10 @@ rows_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	RowSender  *sender = (RowSender *) self;
 	MemoryContext previous = MemoryContextSwitchTo(sender->scratch);
-	HeapTuple	tuple;
 
 	slot_getallattrs(slot);
-	tuple = heap_form_tuple(sender->desc, slot->tts_values, slot->tts_isnull);
-	add_row(sender, HeapTupleGetDatum(tuple));
+	dbopt_row_jsonb_append(sender->rows, slot->tts_values, slot->tts_isnull,
+						   &sender->batch);
 	if (sender->batch.len >= ENOUGH_BYTES)
 		send_batch(sender);
 	MemoryContextSwitchTo(previous);
@@ -142,34 +113,25 @@ dbopt_pooled_rows_create(void)
 	sender->scratch = AllocSetContextCreate(context, "dbopt row",
 											ALLOCSET_DEFAULT_SIZES);
 	initStringInfo(&sender->batch);
-	prepare_to_jsonb(&sender->to_jsonb);
+	begin_batch(sender);
 	MemoryContextSwitchTo(previous);
 	return &sender->receiver;
 }
 
 /* ---- the caller ---------------------------------------------------------- */
 
-/* The bytes in the message need not be aligned. */
 void
-dbopt_pooled_rows_store(const char *data, Size length, Tuplestorestate *store,
-						TupleDesc desc)
+dbopt_pooled_rows_store(const char *message, Size length,
+						Tuplestorestate *store, TupleDesc desc)
 {
-	const char *end = data + length;
+	Size		place = DBOPT_POOLED_ROWS_START;
+	bool		isnull = false;
 
-	while (data < end)
+	while (place < length)
 	{
-		uint32		size;
-		Datum		value;
-		bool		isnull = false;
-		char	   *json;
+		Datum		row = PointerGetDatum(message + place);
 
-		memcpy(&size, data, sizeof(size));
-		data += sizeof(size);
-		json = palloc(size);
-		memcpy(json, data, size);
-		data += size;
-		value = PointerGetDatum(json);
-		tuplestore_putvalues(store, desc, &value, &isnull);
-		pfree(json);
+		tuplestore_putvalues(store, desc, &row, &isnull);
+		place += INTALIGN(VARSIZE(DatumGetPointer(row)));
 	}
 }
