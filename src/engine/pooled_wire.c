@@ -26,10 +26,9 @@
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 
-static shm_mq_handle *queue = NULL; /* NULL: nobody listens */
+static shm_mq_handle *queue = NULL; /* NULL: nobody listens any more */
 static uint32 wait_event = 0;
 static Size taken;				/* of the queue by all messages of this call */
-static bool answered;			/* the caller expects nothing more */
 
 /* What a message takes of the queue beside its data, at most. */
 #define OVERHEAD		((Size) 32)
@@ -72,18 +71,17 @@ static int
 wire_send(char type, const char *data, size_t length)
 {
 	shm_mq_iovec parts[2] = {{&type, 1}, {data, length}};
+	shm_mq_result result;
 
 	if (queue == NULL)
 		return EOF;
 	taken += length + OVERHEAD;
-	if (send_all(parts, 2, type != DBOPT_POOLED_ROWS) == SHM_MQ_SUCCESS)
-	{
-		answered |= type == DBOPT_POOLED_DONE || type == 'E';
-		return 0;
-	}
-	shm_mq_detach(queue);
-	queue = NULL;
-	return EOF;
+	result = send_all(parts, 2, type != DBOPT_POOLED_ROWS);
+	if (result != SHM_MQ_SUCCESS)
+		shm_mq_detach(queue);
+	if (result != SHM_MQ_SUCCESS || type == DBOPT_POOLED_DONE || type == 'E')
+		queue = NULL;
+	return result == SHM_MQ_SUCCESS ? 0 : EOF;
 }
 
 static void
@@ -104,7 +102,7 @@ static const PQcommMethods methods = {
 static void
 close_wire(dsm_segment *segment, Datum arg)
 {
-	if (queue != NULL && !answered)
+	if (queue != NULL)
 		shm_mq_detach(queue);
 	queue = NULL;
 	whereToSendOutput = DestNone;
@@ -118,7 +116,6 @@ dbopt_pooled_wire_open(const DbOptPooledSegment *segment)
 	shm_mq_set_sender(segment->queue, MyProc);
 	queue = shm_mq_attach(segment->queue, NULL, NULL);
 	taken = 0;
-	answered = false;
 	on_dsm_detach(segment->segment, close_wire, (Datum) 0);
 	PqCommMethods = &methods;
 	FrontendProtocol = PG_PROTOCOL_LATEST;

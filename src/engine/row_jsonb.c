@@ -285,9 +285,9 @@ find_writer(Oid type)
 }
 
 static void
-prepare_column(Column *column, Form_pg_attribute attribute)
+prepare_column(Column *column, int place, Form_pg_attribute attribute)
 {
-	column->place = attribute->attnum - 1;
+	column->place = place;
 	column->name = NameStr(attribute->attname);
 	column->length = strlen(column->name);
 	column->type = getBaseType(attribute->atttypid);
@@ -328,7 +328,7 @@ choose_columns(DbOptRowJsonb *rows, TupleDesc desc)
 	rows->columns = palloc0(Max(desc->natts, 1) * sizeof(Column));
 	for (int i = 0; i < desc->natts; i++)
 		if (!TupleDescAttr(desc, i)->attisdropped)
-			prepare_column(&rows->columns[rows->count++],
+			prepare_column(&rows->columns[rows->count++], i,
 						   TupleDescAttr(desc, i));
 	qsort(rows->columns, rows->count, sizeof(Column), compare_columns);
 	for (int i = 0; i < rows->count; i++)

@@ -127,6 +127,20 @@ continue_scheduler();
 is(finish_psql(), '{"a": 1}', 'the scheduler serves both') foreach 1 .. 2;
 is(sql(q{SELECT free FROM dbopt_pool_stats()}), 2, 'and has needed no other session');
 
+# On a processor that is its caller's as soon as that can go on, a session gets no
+# further than to what wakes the caller.
+my $caller = $node->background_psql('postgres');
+my ($processor) = `taskset -pc $$` =~ /: (\d+)/;
+my $own = $caller->query_safe(q{SELECT r -> 'pid' FROM dbopt_with_connection('SELECT pg_backend_pid() AS pid') r});
+system_or_bail('taskset', '-pc', $processor, $_) foreach $own, $caller->query_safe('SELECT pg_backend_pid()');
+system_or_bail('chrt', '--idle', '--pid', 0, $own);
+stop_scheduler();
+$caller->query_safe(q{SET statement_timeout = '150 s'});
+is($caller->query_safe(q{SELECT count(*) FROM generate_series(1, 200) i, LATERAL dbopt_with_connection('SELECT ' || i)}),
+	200, 'a session is idle before it answers');
+continue_scheduler();
+$caller->quit;
+
 # ---- a caller that does not listen ---------------------------------------
 
 # Its answer does not fit into its queue, and is not read.
@@ -160,6 +174,59 @@ sql("SELECT pg_cancel_backend($deaf)");
 kill 'CONT', $deaf;
 finish_psql();
 wait_for("$used = 0", 'the session does not wait for a caller that has gone');
+
+# ---- nobody sleeps for ever ----------------------------------------------
+
+# Rows, notices and errors of sizes about those of a message, the queue and
+# parts of it, and callers that fail half-way.  Callers look for deadlocks once
+# an hour: whoever is not woken is found out by the statement's timeout.
+sql(q{
+	CREATE FUNCTION note(size int) RETURNS int LANGUAGE plpgsql AS $$BEGIN RAISE NOTICE '%', repeat('n', size); RETURN size; END$$;
+	CREATE FUNCTION some_size() RETURNS int LANGUAGE sql VOLATILE AS $$
+		SELECT greatest(0, (ARRAY[0, 0, 8192, 16384, 32768, 49152, 65536, 131072])[1 + floor(8 * random())]
+			+ floor((CASE WHEN random() < 0.1 THEN 100000 ELSE 200 END) * (random() - 0.5)))::int$$;
+	CREATE FUNCTION fill(size int) RETURNS text LANGUAGE sql AS $$SELECT repeat('x', size)$$;
+	CREATE FUNCTION fail_with(size int) RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE division_by_zero USING MESSAGE = repeat('e', size); END$$;
+	CREATE FUNCTION stress(seed float8, calls int) RETURNS int LANGUAGE plpgsql
+		SET deadlock_timeout = '1 h' SET work_mem = '64 kB' SET temp_file_limit = '400 kB' AS $$
+	DECLARE
+		statements text[] := ARRAY[
+			'SELECT fill($1::int) AS x, fill($2::int) AS y',
+			'SELECT fill($1::int) AS x, fill(note($2::int)) AS y',
+			'SELECT fill($1::int) AS x, fill($2::int) AS y FROM generate_series(1, 10)',
+			'SELECT fill($1::int) AS x, CASE WHEN i = 7 THEN fail_with($2::int) END AS y FROM generate_series(1, 10) i'];
+		a int;
+		b int;
+		kind int;
+		got bigint;
+		kept int := 0;
+	BEGIN
+		PERFORM setseed(seed);
+		FOR i IN 1 .. calls LOOP
+			a := some_size();
+			b := some_size();
+			kind := 1 + floor(4 * random());
+			BEGIN
+				SELECT sum(length(r ->> 'x') + length(r ->> 'y')) INTO got
+					FROM dbopt_with_connection(statements[kind], ARRAY[a::text, b::text]) r;
+				IF kind = 4 OR got <> (a + b) * (CASE kind WHEN 3 THEN 10 ELSE 1 END) THEN
+					RAISE 'got %, with % and %, in call %', got, a, b, i;
+				END IF;
+				kept := kept + 1;
+			EXCEPTION
+				WHEN division_by_zero THEN
+					IF kind < 4 OR length(sqlerrm) <> b THEN
+						RAISE 'call %: %', i, left(sqlerrm, 100);
+					END IF;
+				WHEN configuration_limit_exceeded THEN NULL;
+			END;
+		END LOOP;
+		RETURN kept;
+	END$$;
+});
+start_psql("SET statement_timeout = '170 s'; SELECT stress(0.$_, 1000)") foreach 1 .. 4;
+cmp_ok(finish_psql() || 0, '>', 400, 'callers and sessions wake each other') foreach 1 .. 4;
+wait_for("$used = 0", 'and no session waits for anybody');
 
 # ---- what a caller cannot take -------------------------------------------
 
