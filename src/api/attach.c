@@ -11,6 +11,7 @@
 
 #include "access/table.h"
 #include "access/transam.h"
+#include "api/arguments.h"
 #include "api/attach.h"
 #include "api/ddl.h"
 #include "api/events_table.h"
@@ -288,10 +289,8 @@ dbopt_attach_table(Oid relid, const char *key_column)
 Datum
 dbopt_attach_events(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("events must not be null")));
+	dbopt_argument_require(fcinfo, 0, "events",
+						   "Name the events table.");
 	dbopt_attach_table(PG_GETARG_OID(0),
 					   PG_ARGISNULL(1) ? NULL :
 					   NameStr(*PG_GETARG_NAME(1)));

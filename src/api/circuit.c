@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "api/arguments.h"
 #include "engine/config.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -198,11 +199,8 @@ dbopt_trip_circuit_breaker(PG_FUNCTION_ARGS)
 	DbOptNamedBreaker breaker;
 
 	dbopt_require_preload();
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name must not be null"),
-				 errhint("dbopt_circuit_breakers() lists the circuit breakers.")));
+	dbopt_argument_require(fcinfo, 0, "name",
+						   "dbopt_circuit_breakers() lists the circuit breakers.");
 	breaker = breaker_named(dbopt_config_get(),
 							text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	dbopt_circuit_trip(breaker_slot(&breaker));

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "api/arguments.h"
 #include "api/ddl.h"
 #include "api/events_table.h"
 #include "api/forget.h"
@@ -110,10 +111,8 @@ detach_table(Oid relid)
 Datum
 dbopt_detach_events(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("events must not be null")));
+	dbopt_argument_require(fcinfo, 0, "events",
+						   "The view dbopt_sources lists the tables that are attached.");
 	detach_table(PG_GETARG_OID(0));
 	dbopt_config_changed();
 	dbopt_news_note_config();

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/arguments.h"
 #include "catalog/pg_type_d.h"
 #include "engine/backlog.h"
 #include "engine/catalog.h"
@@ -278,10 +279,8 @@ dbopt_drain(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a handler cannot wait for events to be delivered"),
 				 errdetail("It would wait for its own.")));
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("timeout must not be null")));
+	dbopt_argument_require(fcinfo, 0, "timeout",
+						   "Give the time to wait at most, such as '1 min'.");
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),

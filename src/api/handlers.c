@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "api/arguments.h"
 #include "api/forget.h"
 #include "api/handlers.h"
 #include "catalog/pg_type_d.h"
@@ -31,10 +32,8 @@ PG_FUNCTION_INFO_V1(dbopt_resume_handler);
 char *
 dbopt_handler_name_arg(FunctionCallInfo fcinfo, int number)
 {
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the name of the handler must not be null")));
+	dbopt_argument_require(fcinfo, number, "the name of the handler",
+						   "The view dbopt_handlers lists the handlers.");
 	return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 

@@ -5,8 +5,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/arguments.h"
 #include "api/isolation.h"
 #include "utils/builtins.h"
+
+#define LEVELS_HINT \
+	"Isolation levels are serializable, repeatable read, read committed and read uncommitted."
 
 typedef struct Isolation
 {
@@ -26,10 +30,7 @@ dbopt_isolation_argument(FunctionCallInfo fcinfo, int number)
 {
 	char	   *name;
 
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("isolation must not be null")));
+	dbopt_argument_require(fcinfo, number, "isolation", LEVELS_HINT);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(number));
 	for (int i = 0; i < lengthof(isolations); i++)
 		if (pg_strcasecmp(name, isolations[i].name) == 0)
@@ -37,6 +38,6 @@ dbopt_isolation_argument(FunctionCallInfo fcinfo, int number)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("isolation level \"%s\" does not exist", name),
-			 errhint("Isolation levels are serializable, repeatable read, read committed and read uncommitted.")));
+			 errhint(LEVELS_HINT)));
 	return -1;
 }

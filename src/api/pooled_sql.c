@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
+#include "api/arguments.h"
 #include "api/isolation.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -89,10 +90,8 @@ texts_argument(FunctionCallInfo fcinfo, int number, const char *name,
 	bool	   *nulls;
 	char	  **texts;
 
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+	dbopt_argument_require(fcinfo, number, name,
+						   "Give an array of texts.");
 	array = PG_GETARG_ARRAYTYPE_P(number);
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
@@ -109,10 +108,8 @@ texts_argument(FunctionCallInfo fcinfo, int number, const char *name,
 static void
 statement_argument(FunctionCallInfo fcinfo, DbOptPooledRequest *request)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("statement must not be null")));
+	dbopt_argument_require(fcinfo, 0, "statement",
+						   "Give the SQL to be run.");
 	request->nstatements = 1;
 	request->statements = palloc(sizeof(char *));
 	request->statements[0] = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -132,7 +129,8 @@ statements_argument(FunctionCallInfo fcinfo, DbOptPooledRequest *request)
 		if (request->statements[i] == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("statements must not contain nulls")));
+					 errmsg("statements must not contain nulls"),
+					 errhint("Leave out what is not to be run.")));
 }
 
 /* ---- the functions ------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/arguments.h"
 #include "api/registration.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
@@ -55,15 +56,6 @@ bool_arg(FunctionCallInfo fcinfo, int number)
 	return !PG_ARGISNULL(number) && PG_GETARG_BOOL(number);
 }
 
-static void
-require_arg(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
 /* A limit: NULL gives 0, which the caller cannot ask for. */
 static int32
 positive_arg(FunctionCallInfo fcinfo, int number, const char *name)
@@ -81,9 +73,12 @@ void
 dbopt_registration_read(FunctionCallInfo fcinfo, DbOptRegistration *wanted)
 {
 	memset(wanted, 0, sizeof(*wanted));
-	require_arg(fcinfo, ARG_NAME, "name");
-	require_arg(fcinfo, ARG_EVENT_TYPE, "event_type");
-	require_arg(fcinfo, ARG_HANDLER, "handler");
+	dbopt_argument_require(fcinfo, ARG_NAME, "name",
+						   "Give the handler a name.");
+	dbopt_argument_require(fcinfo, ARG_EVENT_TYPE, "event_type",
+						   "Use '*' for every type of event.");
+	dbopt_argument_require(fcinfo, ARG_HANDLER, "handler",
+						   "Name the function with the type of its argument, such as 'on_user(events)'.");
 	wanted->name = text_arg(fcinfo, ARG_NAME);
 	wanted->event_type = text_arg(fcinfo, ARG_EVENT_TYPE);
 	wanted->function = PG_GETARG_OID(ARG_HANDLER);
@@ -118,7 +113,8 @@ check_name(const char *name)
 	if (is_blank(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the name of a handler must not be empty")));
+				 errmsg("the name of a handler must not be empty"),
+				 errhint("Give the handler a name.")));
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),

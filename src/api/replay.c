@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "api/arguments.h"
 #include "api/forget.h"
 #include "api/handlers.h"
 #include "catalog/pg_type_d.h"
@@ -236,10 +237,8 @@ dbopt_replay(PG_FUNCTION_ARGS)
 	char	   *name = dbopt_handler_name_arg(fcinfo, 0);
 	int64		count;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("since must not be null")));
+	dbopt_argument_require(fcinfo, 1, "since",
+						   "Give the time from which on events are to be delivered again.");
 	count = replay(name, PG_GETARG_TIMESTAMPTZ(1));
 	dbopt_config_changed();
 	dbopt_news_note_config();

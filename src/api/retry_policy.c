@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "api/arguments.h"
 #include "common/pg_prng.h"
 #include "engine/config.h"
 #include "fmgr.h"
@@ -17,14 +18,16 @@
 PG_FUNCTION_INFO_V1(dbopt_retry_delay);
 PG_FUNCTION_INFO_V1(dbopt_is_retryable);
 
+#define POLICIES_HINT	"The table dbopt_retry_policy lists the policies."
+#define SQLSTATE_HINT \
+	"A SQLSTATE has five characters, each a digit or a letter from A to Z, such as 40001."
+
 /* A text argument that has to be given. */
 static char *
-required_text(FunctionCallInfo fcinfo, int number, const char *name)
+required_text(FunctionCallInfo fcinfo, int number, const char *name,
+			  const char *hint)
 {
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+	dbopt_argument_require(fcinfo, number, name, hint);
 	return text_to_cstring(PG_GETARG_TEXT_PP(number));
 }
 
@@ -37,7 +40,7 @@ policy_named(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("retry policy \"%s\" does not exist", name),
-				 errhint("The table dbopt_retry_policy lists the policies.")));
+				 errhint(POLICIES_HINT)));
 	return policy;
 }
 
@@ -46,11 +49,8 @@ attempt_argument(FunctionCallInfo fcinfo, int number)
 {
 	int			attempt;
 
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("attempt must not be null"),
-				 errhint("Give the number of attempts made so far, at least 1.")));
+	dbopt_argument_require(fcinfo, number, "attempt",
+						   "Give the number of attempts made so far, at least 1.");
 	attempt = PG_GETARG_INT32(number);
 	if (attempt < 1)
 		ereport(ERROR,
@@ -82,7 +82,7 @@ Datum
 dbopt_retry_delay(PG_FUNCTION_ARGS)
 {
 	int			attempt = attempt_argument(fcinfo, 0);
-	char	   *name = required_text(fcinfo, 1, "policy");
+	char	   *name = required_text(fcinfo, 1, "policy", POLICIES_HINT);
 	double		random = random_argument(fcinfo, 2);
 	const DbOptPolicy *policy = policy_named(name);
 	Interval   *delay = palloc0(sizeof(Interval));
@@ -95,14 +95,15 @@ dbopt_retry_delay(PG_FUNCTION_ARGS)
 static char *
 sqlstate_argument(FunctionCallInfo fcinfo, int number)
 {
-	char	   *given = required_text(fcinfo, number, "sqlstate");
+	char	   *given = required_text(fcinfo, number, "sqlstate",
+									  SQLSTATE_HINT);
 	char	   *sqlstate = asc_toupper(given, strlen(given));
 
 	if (!dbopt_sqlstate_valid(sqlstate))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not a SQLSTATE", given),
-				 errhint("A SQLSTATE has five characters, each a digit or a letter from A to Z, such as 40001.")));
+				 errhint(SQLSTATE_HINT)));
 	return sqlstate;
 }
 
@@ -113,7 +114,7 @@ dbopt_is_retryable(PG_FUNCTION_ARGS)
 	char	   *sqlstate = sqlstate_argument(fcinfo, 0);
 	char	   *message = PG_ARGISNULL(1) ? "" :
 	text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *name = required_text(fcinfo, 2, "policy");
+	char	   *name = required_text(fcinfo, 2, "policy", POLICIES_HINT);
 	const DbOptPolicy *policy = policy_named(name);
 
 	PG_RETURN_BOOL(dbopt_classify(policy->rules, policy->nrules,

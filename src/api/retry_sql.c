@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "api/arguments.h"
 #include "api/isolation.h"
 #include "engine/sql_retry.h"
 #include "engine/sql_statement.h"
@@ -36,10 +37,8 @@ statement_argument(FunctionCallInfo fcinfo)
 {
 	char	   *statement;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("statement must not be null")));
+	dbopt_argument_require(fcinfo, 0, "statement",
+						   "Give the SQL to be run.");
 	statement = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	(void) dbopt_sql_parse(statement);
 	return statement;

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "api/arguments.h"
 #include "api/attach.h"
 #include "api/ddl.h"
 #include "catalog/namespace.h"
@@ -134,14 +135,10 @@ create_events(const char *name, bool mark_processed)
 Datum
 dbopt_create_events(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name must not be null")));
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("mark_processed must not be null")));
+	dbopt_argument_require(fcinfo, 0, "name",
+						   "Give the name of the table to be created.");
+	dbopt_argument_require(fcinfo, 1, "mark_processed",
+						   "Give true for a table with a column processed, false for a plain log.");
 	PG_RETURN_OID(create_events(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 								PG_GETARG_BOOL(1)));
 }

@@ -205,7 +205,8 @@ dbopt_index_check_name(const char *name)
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("the name of an index must not be empty")));
+				 errmsg("the name of an index must not be empty"),
+				 errhint("Give the index a name.")));
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
