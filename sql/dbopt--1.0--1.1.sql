@@ -157,6 +157,18 @@ REVOKE ALL ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) TO pg_monitor;
 
 --
+-- Indexes: what was done for a declaration as it was then
+--
+
+ALTER TABLE @extschema@.dbopt_index_state
+	ADD COLUMN declaration bigint NOT NULL DEFAULT 0,
+	ADD COLUMN table_oid oid NOT NULL DEFAULT 0;
+COMMENT ON COLUMN @extschema@.dbopt_index_state.declaration IS
+	'a hash of the declaration that the last attempt was made for, whose failure counts for that one alone; 0: unknown';
+COMMENT ON COLUMN @extschema@.dbopt_index_state.table_oid IS
+	'the table that the last attempt was made on; 0: unknown';
+
+--
 -- Watching
 --
 

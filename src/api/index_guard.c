@@ -144,21 +144,23 @@ dbopt_index_guard(PG_FUNCTION_ARGS)
 
 /*
  * dbopt writes this table past its triggers: an INSERT is a restore's.  The
- * index has another OID here, and is known by its name; what was going on is
- * over.
+ * index has another OID here, and is known by its name, and so has its table;
+ * what was going on is over.
  */
 static HeapTuple
 forget_process(HeapTuple row, TupleDesc desc)
 {
 	int			columns[] = {Anum_state_index_oid, Anum_state_state,
-	Anum_state_attempts, Anum_state_next_attempt_at};
+	Anum_state_attempts, Anum_state_next_attempt_at, Anum_state_table_oid};
 	Datum		values[] = {ObjectIdGetDatum(InvalidOid),
 		CStringGetTextDatum(dbopt_index_progress_name(DBOPT_INDEX_IDLE)),
-	Int32GetDatum(0), (Datum) 0};
-	bool		nulls[] = {false, false, false, true};
+	Int32GetDatum(0), (Datum) 0, ObjectIdGetDatum(InvalidOid)};
+	bool		nulls[] = {false, false, false, true, false};
+	int			count = lengthof(columns);
 
-	return heap_modify_tuple_by_cols(row, desc, lengthof(columns), columns,
-									 values, nulls);
+	if (desc->natts <= Natts_state_old)
+		count--;				/* without the table */
+	return heap_modify_tuple_by_cols(row, desc, count, columns, values, nulls);
 }
 
 Datum

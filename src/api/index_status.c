@@ -177,6 +177,9 @@ put_index(ReturnSetInfo *result, const DbOptIndexRow *declared,
 	bool		building = strcmp(build->name, declared->name) == 0;
 
 	dbopt_index_examine(declared, &target);
+	if (state != NULL && state->progress == DBOPT_INDEX_FAILED &&
+		!dbopt_index_state_failed(state, declared))
+		state = NULL;			/* it has failed at something else */
 	if (building && target.condition == DBOPT_INDEX_INVALID)
 		target.reason = NULL;	/* it is about to become valid */
 	memset(row.nulls, true, sizeof(row.nulls));

@@ -223,7 +223,10 @@ enum
 	Anum_state_error_code,
 	Anum_state_error_message,
 	Anum_state_failed_at,
-	Natts_state = 10
+	Natts_state_old = 10,		/* of version 1.0 */
+	Anum_state_declaration,
+	Anum_state_table_oid,
+	Natts_state = 12
 };
 
 enum

@@ -109,13 +109,18 @@ give_up(const DbOptIndexJob *job, DbOptIndexState *state)
 									 state->name, state->attempts));
 }
 
-/* Nothing is to be done any longer. */
+/* Nothing can be built. */
 static void
-settle(DbOptIndexState *state)
+call_off(DbOptIndexJob *job, DbOptIndexState *state)
 {
-	state->progress = DBOPT_INDEX_IDLE;
-	state->attempts = 0;
-	state->next_attempt_at = 0;
+	job->applied = job->target;
+	if (job->row == NULL)
+	{
+		dbopt_index_state_forget(state);
+		return;
+	}
+	dbopt_index_state_settle(state);
+	dbopt_index_state_write(state);
 }
 
 bool
@@ -129,9 +134,7 @@ dbopt_index_attempt_begin(DbOptIndexJob *job)
 	job->cut_short = state->progress == DBOPT_INDEX_BUILDING;
 	if (!dbopt_index_job_examine(job) || job->target.condition == DBOPT_INDEX_INAPPLICABLE)
 	{
-		job->applied = job->target;
-		settle(state);
-		dbopt_index_state_write(state);
+		call_off(job, state);
 		return false;
 	}
 	if (state->attempts >= policy()->max_attempts)
@@ -144,6 +147,8 @@ dbopt_index_attempt_begin(DbOptIndexJob *job)
 	job->attempt = ++state->attempts;
 	state->progress = DBOPT_INDEX_BUILDING;
 	state->next_attempt_at = next_attempt(job->attempt);
+	state->declaration = dbopt_index_row_hash(job->row);
+	state->table = job->target.relid;
 	dbopt_index_state_write(state);
 	return true;
 }
@@ -160,7 +165,7 @@ dbopt_index_attempt_succeeded(DbOptIndexJob *job)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" was changed while it was being built",
 						job->name)));
-	settle(state);
+	dbopt_index_state_settle(state);
 	if (job->built)
 	{
 		state->built = true;
@@ -168,9 +173,6 @@ dbopt_index_attempt_succeeded(DbOptIndexJob *job)
 		state->schema =
 			get_namespace_name(get_rel_namespace(job->target.relid));
 	}
-	state->error_code = NULL;
-	state->error_message = NULL;
-	state->failed_at = 0;
 	dbopt_index_state_write(state);
 	dbopt_index_job_commit(job);
 	if (job->built)

@@ -95,20 +95,18 @@ attempt_build(void *arg)
 static void
 note_built(DbOptIndexState *state, const DbOptIndexTarget *target, Oid index)
 {
-	state->progress = DBOPT_INDEX_IDLE;
-	state->attempts = 0;
-	state->next_attempt_at = 0;
+	dbopt_index_state_settle(state);
 	state->built = true;
 	state->index = index;
 	state->schema = get_namespace_name(get_rel_namespace(target->relid));
-	state->error_code = NULL;
-	state->error_message = NULL;
-	state->failed_at = 0;
 }
 
 static void
-note_failed(DbOptIndexState *state, const DbOptFailure *failure)
+note_failed(DbOptIndexState *state, const DbOptIndexTarget *target,
+			const DbOptFailure *failure)
 {
+	state->declaration = dbopt_index_row_hash(target->row);
+	state->table = target->relid;
 	state->progress = DBOPT_INDEX_FAILED;
 	state->error_code = pstrdup(failure->sqlstate);
 	state->error_message = failure->message;
@@ -155,7 +153,7 @@ dbopt_index_provide(const DbOptIndexTarget *target)
 	else if (dbopt_shared != NULL)
 		dbopt_index_state_queue(state, GetCurrentTimestamp());
 	else if (attempt.begun)
-		note_failed(state, &failure);
+		note_failed(state, target, &failure);
 	else
 		return;
 	dbopt_index_state_write(state);

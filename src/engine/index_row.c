@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/index_row.h"
@@ -187,6 +188,33 @@ dbopt_index_table_find(const char *table_name)
 	relid = get_relname_relid(name, dbopt_schema_oid());
 	return OidIsValid(relid) ? relid : find_in("public", name);
 }
+
+/* ---- telling them apart -------------------------------------------------- */
+
+static uint64
+add_to_hash(uint64 hash, const char *text)
+{
+	if (text == NULL)
+		return hash_bytes_extended((const unsigned char *) "", 0, ~hash);
+	return hash_bytes_extended((const unsigned char *) text, strlen(text),
+							   hash);
+}
+
+int64
+dbopt_index_row_hash(const DbOptIndexRow *row)
+{
+	uint64		hash = row->is_unique << 1 | row->enabled;
+	ListCell   *cell;
+
+	hash = add_to_hash(hash, row->table_name);
+	hash = add_to_hash(hash, row->author);
+	hash = add_to_hash(hash, row->definition);
+	foreach(cell, row->alternatives)
+		hash = add_to_hash(hash, lfirst(cell));
+	return hash == 0 ? 1 : (int64) hash;
+}
+
+/* ---- what can be declared ------------------------------------------------ */
 
 static bool
 ends_like_leftover(const char *name)

@@ -29,6 +29,9 @@ extern List *dbopt_index_rows(void);
 extern DbOptIndexRow *dbopt_index_row_read(HeapTuple tuple, TupleDesc desc);
 extern DbOptIndexRow *dbopt_index_row_find(List *rows, const char *name);
 
+/* Tells one declaration from another; never 0. */
+extern int64 dbopt_index_row_hash(const DbOptIndexRow *row);
+
 /*
  * The schema and name in a row's table_name; schema is NULL where there is
  * none.  42602 when it is not one name, 42622 when a part is too long.

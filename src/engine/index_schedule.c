@@ -151,6 +151,7 @@ dbopt_index_schedule_load(TimestampTz now)
 		take_attempts_back(now);
 	first_load = false;
 	stale = false;
+	dbopt_index_states_tidy(now);
 	foreach(cell, dbopt_index_states())
 	{
 		if (comes_first(lfirst(cell), best))

@@ -15,7 +15,9 @@
 #include "catalog/indexing.h"
 #include "engine/catalog.h"
 #include "engine/index_state.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -50,6 +52,22 @@ text_or_null(Datum value, bool isnull)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
+/* A table of version 1.0 lacks the last columns. */
+static void
+read_new_columns(DbOptIndexState *state, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+
+	if (desc->natts <= Natts_state_old)
+		return;
+	state->declaration =
+		DatumGetInt64(heap_getattr(tuple, Anum_state_declaration, desc,
+								   &isnull));
+	state->table =
+		DatumGetObjectId(heap_getattr(tuple, Anum_state_table_oid, desc,
+									  &isnull));
+}
+
 static DbOptIndexState *
 read_state(HeapTuple tuple, TupleDesc desc)
 {
@@ -74,6 +92,7 @@ read_state(HeapTuple tuple, TupleDesc desc)
 	if (!nulls[Anum_state_failed_at - 1])
 		state->failed_at = DatumGetTimestampTz(values[Anum_state_failed_at - 1]);
 #undef VALUE
+	read_new_columns(state, tuple, desc);
 	return state;
 }
 
@@ -110,6 +129,8 @@ form_state(const DbOptIndexState *state, TupleDesc desc)
 	put_text(values, nulls, Anum_state_error_code, state->error_code);
 	put_text(values, nulls, Anum_state_error_message, state->error_message);
 	put_time(values, nulls, Anum_state_failed_at, state->failed_at);
+	values[Anum_state_declaration - 1] = Int64GetDatum(state->declaration);
+	values[Anum_state_table_oid - 1] = ObjectIdGetDatum(state->table);
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -200,19 +221,123 @@ dbopt_index_state_write(const DbOptIndexState *state)
 	replace_row(state->name, state);
 }
 
-void
-dbopt_index_state_delete(const char *name)
+/* ---- changes ------------------------------------------------------------- */
+
+static void
+set_progress(DbOptIndexState *state, DbOptIndexProgress progress,
+			 TimestampTz next_attempt_at)
 {
-	replace_row(name, NULL);
+	state->progress = progress;
+	state->attempts = 0;
+	state->next_attempt_at = next_attempt_at;
+	state->error_code = NULL;
+	state->error_message = NULL;
+	state->failed_at = 0;
+}
+
+void
+dbopt_index_state_settle(DbOptIndexState *state)
+{
+	set_progress(state, DBOPT_INDEX_IDLE, 0);
 }
 
 void
 dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at)
 {
-	state->progress = DBOPT_INDEX_QUEUED;
-	state->attempts = 0;
-	state->next_attempt_at = at;
-	state->error_code = NULL;
-	state->error_message = NULL;
-	state->failed_at = 0;
+	set_progress(state, DBOPT_INDEX_QUEUED, at);
+}
+
+/* ---- and the declarations ------------------------------------------------ */
+
+bool
+dbopt_index_state_outdated(const DbOptIndexState *state,
+						   const DbOptIndexRow *row)
+{
+	return row == NULL || (state->declaration != 0 &&
+						   state->declaration != dbopt_index_row_hash(row));
+}
+
+bool
+dbopt_index_state_failed(const DbOptIndexState *state,
+						 const DbOptIndexRow *row)
+{
+	return state->progress == DBOPT_INDEX_FAILED &&
+		!dbopt_index_state_outdated(state, row) &&
+		(!OidIsValid(state->table) ||
+		 state->table == dbopt_index_table_find(row->table_name));
+}
+
+/* Is there, perhaps, an index that dbopt has built? */
+static bool
+has_built(const DbOptIndexState *state)
+{
+	return state->built && (!OidIsValid(state->index) ||
+							get_rel_name(state->index) != NULL);
+}
+
+void
+dbopt_index_state_forget(DbOptIndexState *state)
+{
+	if (!has_built(state))
+	{
+		replace_row(state->name, NULL);
+		return;
+	}
+	dbopt_index_state_settle(state);
+	dbopt_index_state_write(state);
+}
+
+static bool
+is_untidy(const DbOptIndexState *state, const DbOptIndexRow *row)
+{
+	switch (state->progress)
+	{
+		case DBOPT_INDEX_IDLE:
+			return row == NULL && !has_built(state);
+		case DBOPT_INDEX_QUEUED:
+			return state->attempts > 0 &&
+				dbopt_index_state_outdated(state, row);
+		case DBOPT_INDEX_BUILDING:
+			return false;
+		case DBOPT_INDEX_FAILED:
+			return dbopt_index_state_outdated(state, row);
+	}
+	return false;
+}
+
+static void
+tidy(DbOptIndexState *state, const DbOptIndexRow *row, TimestampTz now)
+{
+	if (row == NULL)
+	{
+		dbopt_index_state_forget(state);
+		return;
+	}
+	if (row->enabled)
+		dbopt_index_state_queue(state, now);
+	else
+		dbopt_index_state_settle(state);
+	dbopt_index_state_write(state);
+}
+
+void
+dbopt_index_states_tidy(TimestampTz now)
+{
+	List	   *rows = dbopt_index_rows();
+	ListCell   *cell;
+
+	foreach(cell, dbopt_index_states())
+	{
+		DbOptIndexState *state = lfirst(cell);
+		DbOptIndexRow *row = dbopt_index_row_find(rows, state->name);
+
+		if (!is_untidy(state, row))
+			continue;
+		if (!ConditionalLockRelationOid(dbopt_table_oid(DBOPT_INDEX_STATE),
+										ShareRowExclusiveLock))
+			return;
+		state = dbopt_index_state_lock(state->name);
+		if (is_untidy(state, row))
+			tidy(state, row, now);
+	}
 }

@@ -6,7 +6,7 @@
 #define DBOPT_INDEX_STATE_H
 
 #include "datatype/timestamp.h"
-#include "nodes/pg_list.h"
+#include "engine/index_row.h"
 
 typedef enum DbOptIndexProgress
 {
@@ -29,6 +29,9 @@ typedef struct DbOptIndexState
 	char	   *error_code;		/* of the last failure; NULL: none */
 	char	   *error_message;
 	TimestampTz failed_at;		/* 0: never */
+	int64		declaration;	/* dbopt_index_row_hash() of what the last
+								 * attempt was for; 0: unknown */
+	Oid			table;			/* that it was made on; InvalidOid: unknown */
 } DbOptIndexState;
 
 extern const char *dbopt_index_progress_name(DbOptIndexProgress progress);
@@ -39,16 +42,41 @@ extern DbOptIndexState *dbopt_index_state_find(List *states,
 											   const char *name);
 
 /*
+ * Does the state belong to another declaration than the row is now?  NULL:
+ * there is no such row.
+ */
+extern bool dbopt_index_state_outdated(const DbOptIndexState *state,
+									   const DbOptIndexRow *row);
+
+/* Was the index given up, as it is declared, and on the table there is now? */
+extern bool dbopt_index_state_failed(const DbOptIndexState *state,
+									 const DbOptIndexRow *row);
+
+/*
  * Reads a state, or makes an idle one, that nobody else changes until the
  * transaction ends; and writes it.
  */
 extern DbOptIndexState *dbopt_index_state_lock(const char *name);
 extern void dbopt_index_state_write(const DbOptIndexState *state);
 
-/* Forgets it; nothing happens when there is none. */
-extern void dbopt_index_state_delete(const char *name);
-
-/* For those who write one: it has been queued, again from the beginning. */
+/*
+ * For those who write one: nothing is to be done any longer, and nothing has
+ * failed; or it has been queued, again from the beginning.
+ */
+extern void dbopt_index_state_settle(DbOptIndexState *state);
 extern void dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at);
+
+/*
+ * Its index is not declared any longer: what dbopt has built is all that is
+ * remembered.  For those who have locked it.
+ */
+extern void dbopt_index_state_forget(DbOptIndexState *state);
+
+/*
+ * What has failed and is declared in another way now is queued, as if it had
+ * not been tried; states of what is not declared any longer are forgotten.
+ * Leaves it for the next time while somebody else writes states.
+ */
+extern void dbopt_index_states_tidy(TimestampTz now);
 
 #endif							/* DBOPT_INDEX_STATE_H */

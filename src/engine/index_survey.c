@@ -34,7 +34,9 @@ survey_one(const DbOptIndexRow *row)
 	if (!is_lacking(&target))
 		return;
 	state = dbopt_index_state_lock(row->name);
-	if (state->progress != DBOPT_INDEX_IDLE)
+	if (state->progress == DBOPT_INDEX_QUEUED ||
+		state->progress == DBOPT_INDEX_BUILDING ||
+		dbopt_index_state_failed(state, row))
 		return;
 	dbopt_index_state_queue(state, GetCurrentTimestamp());
 	dbopt_index_state_write(state);

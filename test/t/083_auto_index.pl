@@ -105,5 +105,10 @@ sql(q{CREATE TABLE later (a int);
 wait_valid('later_a', 'another table is looked after');
 is(sql(q{SELECT failed_at FROM dbopt_index_state WHERE name = 'twice_unique'}), $failed_at, 'and what failed is left alone');
 is(sql(q{SELECT status FROM dbopt_index_status() WHERE name = 'later_b'}), 'different', 'and so is what is different');
+
+# What has failed on a table that is no more has not failed on the next one.
+sql('DROP TABLE twice');
+sql('CREATE TABLE twice AS SELECT 1 AS a');
+wait_valid('twice_unique', 'a table that is made anew gets all of its indexes');
 $node->stop;
 done_testing();

@@ -142,6 +142,35 @@ ok($dropper->finish, 'and drops it');
 wait_status('of_passing', 'inapplicable', 'its index is inapplicable');
 wait_for(q{SELECT state = 'idle' FROM dbopt_index_state WHERE name = 'of_passing'}, 'and not tried again');
 
+# What is given up is one declaration's failure: another one under its name is
+# tried by itself, one that is switched off or gone has not failed.
+sql(q{
+	CREATE TABLE doubles AS SELECT 1 AS a, i AS b FROM generate_series(1, 2) i;
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique)
+		SELECT name, 'doubles', '(a)', true FROM unnest('{mended,moved,kept,off,gone}'::text[]) name;
+	SET client_min_messages = error;
+	CALL dbopt_ensure_indexes('doubles', true);
+});
+is(sql(q{SELECT count(*) FROM dbopt_index_state WHERE state = 'failed'}), 5, 'five declarations have failed');
+my $failed_at = sql(q{SELECT failed_at FROM dbopt_index_state WHERE name = 'kept'});
+sql(q{
+	UPDATE dbopt_index SET purpose = 'still the same' WHERE name = 'kept';
+	UPDATE dbopt_index SET enabled = false WHERE name = 'off';
+	DELETE FROM dbopt_index WHERE name = 'gone';
+	UPDATE dbopt_index SET table_name = 'things', definition = '(id)' WHERE name = 'moved';
+	UPDATE dbopt_index SET definition = '(b)' WHERE name = 'mended';
+});
+wait_status('mended', 'valid', 'one that is mended is built by itself');
+wait_status('moved', 'valid', '... and one that is for another table');
+is(sql(q{SELECT status FROM dbopt_index_status() WHERE name = 'kept'}), 'failed', 'one that means the same has failed');
+is(sql(q{SELECT failed_at FROM dbopt_index_state WHERE name = 'kept'}), $failed_at, '... and is not tried again');
+is(sql(q{SELECT state, error_code IS NULL FROM dbopt_index_state WHERE name = 'off'}), 'idle|t', 'what is switched off is forgotten');
+is(sql(q{SELECT count(*) FROM dbopt_index_state WHERE name = 'gone'}), 0, '... and what is gone');
+sql(q{DROP TABLE doubles; CREATE TABLE doubles AS SELECT 1 AS a});
+is(sql(q{SELECT status, last_error IS NULL FROM dbopt_index_status() WHERE name = 'kept'}), 'missing|t',
+	'another table under the name has nothing to do with it');
+sql(q{DELETE FROM dbopt_index WHERE name IN ('mended', 'moved', 'kept', 'off'); DROP INDEX moved; DROP TABLE doubles});
+
 # The declaration goes, and then the build.
 $writer = start_build('recanted', 'things', '(id, name)');
 sql(q{DELETE FROM dbopt_index WHERE name = 'recanted'});
