@@ -67,8 +67,7 @@ insert_events('WALK', 30);
 wait_for('another handler is not held up', "SELECT count(*) = 30 FROM calls WHERE kind = 'WALK'");
 is( $node->safe_psql('postgres', "SELECT dbopt_circuit_breaker_state('walk')"), 'CLOSED', '... its breaker is closed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM calls WHERE kind = 'FLY'"), '0', 'nothing of the first is delivered');
-is( $node->safe_psql('postgres', "SELECT sum(waiting + retrying) FROM dbopt_backlog() WHERE handler = 'flight'"),
-	'20', 'all of it waits');
+wait_for('all of it waits', "SELECT sum(waiting + retrying) = 20 FROM dbopt_backlog() WHERE handler = 'flight'");
 
 $node->safe_psql('postgres', 'UPDATE weather SET bad = false');
 wait_for('it is delivered when its cause is gone', "SELECT count(*) = 20 FROM calls WHERE kind = 'FLY'");
