@@ -88,6 +88,9 @@ sub looked
 	return;
 }
 
+# What sessions have read for their hand-outs is counted by the time they end.
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+
 # The first look of all is behind it: it knows where the dead rows end.
 my $before = sql($looks);
 sql(q{SELECT dbopt_pause_handler('work'), dbopt_resume_handler('work')});
@@ -104,7 +107,7 @@ foreach my $time (1 .. 3)
 	$looks_before = sql($looks);
 }
 is(sql($scans), $scans_before, 'it has not read the tables as a whole');
-cmp_ok(sql($entries) - $entries_before, '<', 3 * $events, '... nor their dead rows again');
+cmp_ok(sql($entries) - $entries_before, '<', $events, '... nor their dead rows again');
 
 # One backend that looks several times passes them once.
 my $backend = $node->background_psql('postgres');
