@@ -151,11 +151,16 @@ bool
 dbopt_delivery_departed(const DbOptDelivery *delivery, int64 position,
 						const char *key, DbOptFailure *failure)
 {
-	if (!dbopt_departure_take(delivery->slot, position, key))
+	bool		starved;
+
+	if (!dbopt_departure_take(delivery->slot, position, key, &starved))
 		return false;
 	memset(failure, 0, sizeof(*failure));
-	strlcpy(failure->sqlstate, "57P01", sizeof(failure->sqlstate));
-	failure->message = psprintf("handler \"%s\" ended its session while it ran this event",
+	strlcpy(failure->sqlstate, starved ? "53200" : "57P01",
+			sizeof(failure->sqlstate));
+	failure->message = psprintf(starved ?
+								"handler \"%s\" left its session without memory when it ran this event" :
+								"handler \"%s\" ended its session while it ran this event",
 								delivery->handler->name);
 	return true;
 }

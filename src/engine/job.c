@@ -20,9 +20,11 @@
 #include "engine/session.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
+#include "state/departure.h"
 #include "state/guc.h"
 #include "state/log_line.h"
 #include "state/pool.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -352,6 +354,18 @@ log_failure(const DbOptJobRun *run, const DbOptFailure *failure, int delay)
 	dbopt_log_line(&line);
 }
 
+/*
+ * Without memory this session gets no further, however often it tries; the
+ * next one may, and the scheduler sees that it is not too soon.  If a handler was
+ * called, it may have left it so.
+ */
+static void
+leave_starved(void)
+{
+	dbopt_departure_starved();
+	proc_exit(1);
+}
+
 static void
 job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 {
@@ -366,6 +380,8 @@ job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 	dbopt_job_finish(run, DBOPT_JOB_FAILED);
 	log_failure(run, failure, delay);
+	if (strcmp(failure->sqlstate, "53200") == 0)
+		leave_starved();
 }
 
 void

@@ -25,6 +25,7 @@ typedef struct Present
 	bool		named;			/* the only one of them, by this: */
 	int64		position;
 	uint64		key;
+	bool		starved;
 } Present;
 
 static Present present = {0};
@@ -38,8 +39,7 @@ hash_key(const char *key)
 void
 dbopt_departure_begin(void)
 {
-	present.calls = 0;
-	present.named = false;
+	memset(&present, 0, sizeof(present));
 }
 
 void
@@ -57,6 +57,12 @@ dbopt_departure_calling_for(int64 position, const char *key)
 	present.named = true;
 	present.position = position;
 	present.key = hash_key(key);
+}
+
+void
+dbopt_departure_starved(void)
+{
+	present.starved = true;
 }
 
 /* The oldest note, or the one of the same event, makes room. */
@@ -100,6 +106,7 @@ dbopt_departure_note(void)
 		note->at = now;
 		note->position = present.position;
 		note->key = present.key;
+		note->starved = present.starved;
 	}
 	SpinLockRelease(&state->mutex);
 	return true;
@@ -121,7 +128,7 @@ dbopt_departure_is_recent(int slot)
 }
 
 bool
-dbopt_departure_take(int slot, int64 position, const char *key)
+dbopt_departure_take(int slot, int64 position, const char *key, bool *starved)
 {
 	TimestampTz since = GetCurrentTimestamp() - RECENT_US;
 	uint64		hash = hash_key(key);
@@ -139,7 +146,10 @@ dbopt_departure_take(int slot, int64 position, const char *key)
 		found = note->at > since && note->position == position &&
 			note->key == hash;
 		if (found)
+		{
+			*starved = note->starved;
 			note->at = 0;
+		}
 	}
 	SpinLockRelease(&state->mutex);
 	return found;

@@ -1,6 +1,7 @@
 /*
  * departure.h
- *		Handlers that end their own session: by a FATAL error, or by exit().
+ *		Handlers that end their own session: by a FATAL error, by exit(), or by
+ *		leaving it no memory to go on with.
  *
  * The server lives on, so that no crash tells which event did it.  What the
  * session was calling its handler for is noted in the handler's slot instead.
@@ -20,6 +21,9 @@ extern void dbopt_departure_begin(void);
 extern void dbopt_departure_calling(int slot);
 extern void dbopt_departure_calling_for(int64 position, const char *key);
 
+/* It is going to end, since there is no memory left. */
+extern void dbopt_departure_starved(void);
+
 /*
  * The process ends, and nobody has told it to: notes what it was at in the
  * handler's slot.  False: it was not calling a handler.
@@ -33,8 +37,9 @@ extern bool dbopt_departure_is_recent(int slot);
 
 /*
  * Was it called for this event alone, when it did?  True only once for each
- * time.
+ * time; starved: for want of memory.
  */
-extern bool dbopt_departure_take(int slot, int64 position, const char *key);
+extern bool dbopt_departure_take(int slot, int64 position, const char *key,
+								 bool *starved);
 
 #endif							/* DBOPT_DEPARTURE_H */

@@ -346,6 +346,7 @@ typedef struct DbOptDeparture
 	TimestampTz at;				/* 0: none */
 	int64		position;
 	uint64		key;			/* a hash */
+	bool		starved;		/* for want of memory */
 } DbOptDeparture;
 
 /*

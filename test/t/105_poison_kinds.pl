@@ -33,6 +33,19 @@ $node->safe_psql('postgres', q{
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
 	VALUES ('thrice', 3, '300 ms', '300 ms', 'none', true, 1000);
 	CREATE FUNCTION recurse(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 + recurse(n + 1); END $$;
+	CREATE FUNCTION fill(n int) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		size int := 4000000;
+	BEGIN
+		WHILE size > 200 LOOP
+			BEGIN
+				PERFORM set_config('dummy.n' || n, repeat('x', size), false);
+				n := n + 1;
+			EXCEPTION WHEN out_of_memory THEN
+				size := size / 2;
+			END;
+		END LOOP;
+	END $$;
 	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
 		large text;
@@ -45,6 +58,10 @@ $node->safe_psql('postgres', q{
 			WHEN 'memory' THEN
 				COPY (SELECT 1) TO PROGRAM 'prlimit --pid $PPID --as=100000000:';
 				large := repeat(repeat('x', 1000000), 500);
+			WHEN 'starved' THEN
+				-- What is left is taken, so that nothing can be written down, either.
+				COPY (SELECT 1) TO PROGRAM 'prlimit --pid $PPID --as=1:';
+				PERFORM fill(1);
 			WHEN 'killed' THEN
 				-- As the kernel does when it finds no other way to get memory.
 				COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';
@@ -95,10 +112,14 @@ given_up('cell', qr/^\d\|XX000\|invalid memory alloc request size 1200000004$/);
 
 SKIP:
 {
-	skip 'prlimit cannot be used here', 2 unless $limits;
+	skip 'prlimit cannot be used here', 4 unless $limits;
 	deliver('memory');
 	# So little is left that the program may not start the next time.
 	given_up('memory', qr/^3\|53200\|(out of memory|could not execute command .*: Cannot allocate memory)$/);
+	$node->safe_psql('postgres',
+		"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'");
+	deliver('starved');
+	given_up('starved', qr/^3\|53200\|(out of memory|handler "handle" left its session without memory when it ran this event|could not execute command .*)$/);
 	$node->safe_psql('postgres',
 		"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'");
 }
