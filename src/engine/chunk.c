@@ -173,17 +173,10 @@ dbopt_chunks_of_cursor(const DbOptLog *log, int32 cursor_id,
 					   Snapshot snapshot)
 {
 	Relation	rel = dbopt_table_open(DBOPT_CHUNK, AccessShareLock);
+	SysScanDesc scan = dbopt_chunks_scan(rel, cursor_id, snapshot);
 	List	   *chunks = NIL;
-	ScanKeyData keys[2];
-	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
-				F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyInit(&keys[1], Anum_chunk_seq, BTGreaterEqualStrategyNumber,
-				F_INT8GE, Int64GetDatum(dbopt_chunks_floor(cursor_id)));
-	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
-							  snapshot, lengthof(keys), keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		DbOptChunk *chunk = palloc(sizeof(DbOptChunk));

@@ -53,8 +53,8 @@ dbopt_chunks_floors_forget(void)
 	floors = NULL;
 }
 
-int64
-dbopt_chunks_floor(int32 cursor_id)
+static int64
+chunks_floor(int32 cursor_id)
 {
 	Floor	   *entry;
 
@@ -135,10 +135,22 @@ load_all(Relation rel, Snapshot snapshot)
 	return chunks;
 }
 
+SysScanDesc
+dbopt_chunks_scan(Relation rel, int32 cursor_id, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(cursor_id));
+	ScanKeyInit(&keys[1], Anum_chunk_seq, BTGreaterEqualStrategyNumber,
+				F_INT8GE, Int64GetDatum(chunks_floor(cursor_id)));
+	return systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
+							  snapshot, lengthof(keys), keys);
+}
+
 static List *
 load_of_cursor(Relation rel, Snapshot snapshot, int32 cursor_id, List *chunks)
 {
-	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	int64		position;
@@ -147,12 +159,7 @@ load_of_cursor(Relation rel, Snapshot snapshot, int32 cursor_id, List *chunks)
 	if (!dbopt_version_peek(cursor_id, snapshot, &floor, &position))
 		return chunks;
 	floor++;
-	ScanKeyInit(&keys[0], Anum_chunk_cursor_id, BTEqualStrategyNumber,
-				F_INT4EQ, Int32GetDatum(cursor_id));
-	ScanKeyInit(&keys[1], Anum_chunk_seq, BTGreaterEqualStrategyNumber,
-				F_INT8GE, Int64GetDatum(dbopt_chunks_floor(cursor_id)));
-	scan = systable_beginscan(rel, dbopt_table_index_oid(DBOPT_CHUNK), true,
-							  snapshot, lengthof(keys), keys);
+	scan = dbopt_chunks_scan(rel, cursor_id, snapshot);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		DbOptChunkId *id = chunk_id(tuple, RelationGetDescr(rel));

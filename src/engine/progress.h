@@ -5,8 +5,11 @@
 #ifndef DBOPT_PROGRESS_H
 #define DBOPT_PROGRESS_H
 
+#include "access/genam.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 typedef struct DbOptChunkId
 {
@@ -26,11 +29,12 @@ extern List *dbopt_chunks_load(void);
 extern int64 dbopt_positions_highest(void);
 
 /*
- * No chunk of the cursor that a new snapshot sees has a lower seq, as far as
- * this process knows.  What it knows is to be forgotten when rows may have come
- * there otherwise than by a hand-out.
+ * A scan of the cursor's chunks that a new snapshot sees, from the lowest seq
+ * that any of them has as far as this process knows.  What it knows is to be
+ * forgotten when rows may have come there otherwise than by a hand-out.
  */
-extern int64 dbopt_chunks_floor(int32 cursor_id);
+extern SysScanDesc dbopt_chunks_scan(Relation rel, int32 cursor_id,
+									 Snapshot snapshot);
 extern void dbopt_chunks_floors_forget(void);
 
 #endif							/* DBOPT_PROGRESS_H */
