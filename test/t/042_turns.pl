@@ -68,7 +68,7 @@ $node->safe_psql(
 	SELECT pg_reload_conf();
 	TRUNCATE done;
 	CREATE SEQUENCE ticks;
-	CREATE TABLE log (tick bigint DEFAULT nextval('ticks'), handler text);
+	CREATE TABLE log (tick bigint DEFAULT nextval('ticks'), at timestamptz DEFAULT clock_timestamp(), handler text);
 	CREATE FUNCTION urgent(e events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM nextval('ticks');
@@ -79,11 +79,12 @@ $node->safe_psql(
 	END $$;
 	CREATE FUNCTION first(e events) RETURNS void LANGUAGE sql AS $$INSERT INTO log (handler) VALUES ('first')$$;
 	CREATE FUNCTION patient(e events) RETURNS void LANGUAGE sql AS $$INSERT INTO log (handler) VALUES ('patient')$$;
+	CREATE FUNCTION patient_too(e events) RETURNS void LANGUAGE sql AS $$INSERT INTO log (handler) VALUES ('patient too')$$;
 	SELECT dbopt_unregister_handler('handle', true);
 	SELECT dbopt_register_handler('urgent', 'URGENT', 'urgent(events)', priority => 2147483647, policy => 'busy');
 	SELECT dbopt_register_handler('urgent too', 'URGENT', 'urgent(events)', priority => 9, policy => 'busy');
 	SELECT dbopt_register_handler('patient', 'OTHER', 'patient(events)', priority => 1, chunk_size => 1);
-	SELECT dbopt_register_handler('patient too', 'OTHER', 'patient(events)', priority => 2, chunk_size => 1);
+	SELECT dbopt_register_handler('patient too', 'OTHER', 'patient_too(events)', priority => 2, chunk_size => 1);
 	UPDATE failing SET yes = true;
 	SELECT put('URGENT', 300);
 });
@@ -91,8 +92,15 @@ $node->poll_query_until('postgres', 'SELECT last_value > 300 FROM ticks') or die
 $node->safe_psql('postgres', q{SELECT put('OTHER', 4)});
 ok( $node->poll_query_until('postgres', q{SELECT count(*) = 8 FROM log}),
 	'handlers of a low priority have their turns');
-cmp_ok($node->safe_psql('postgres', q{SELECT max(tick) - min(tick) FROM log}),
-	'>', 200, 'between which those of a higher one go on');
+
+# A turn is one handler's, and may be of several chunks when nobody has asked
+# for the session yet; between two of them the urgent ones tick.
+is( $node->safe_psql('postgres', q{
+	SELECT count(*) > 0, bool_and(ticks > 1), bool_and(pause >= '200 ms')
+	FROM (SELECT tick - lag(tick) OVER w AS ticks, at - lag(at) OVER w AS pause, handler <> lag(handler) OVER w AS other
+		FROM log WINDOW w AS (ORDER BY tick)) x
+	WHERE other OR ticks > 1}),
+	't|t|t', 'between which those of a higher one go on');
 $node->safe_psql('postgres', 'UPDATE failing SET yes = false');
 is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'all is delivered');
 
