@@ -37,10 +37,13 @@
 #include "state/solo.h"
 #include "utils/timestamp.h"
 
-/* Suspects that are new hold up everything for this long, all together. */
-#define GATE_US			(5 * USECS_PER_SEC)
+/*
+ * Suspects that are new hold up everything for this long, all together; with
+ * what it takes until they are known, delivery resumes within 5 s.
+ */
+#define GATE_US			(4 * USECS_PER_SEC)
 
-/* A group runs alone for this long. */
+/* A group runs alone for this long, once that is over. */
 #define ALONE_US		(5 * USECS_PER_SEC)
 
 /* Others are made to wait for this long for one that is to run alone. */
@@ -225,6 +228,13 @@ unstall(void)
 	stalling = false;
 }
 
+/* Until when the group that was sent runs alone. */
+static TimestampTz
+alone_until(void)
+{
+	return sent_at < gate_until ? gate_until : sent_at + ALONE_US;
+}
+
 /*
  * Does what runs still run alone?  Says when that may change, else gives the
  * turn back: until it has ended, no other suspects are run.
@@ -236,9 +246,9 @@ runs_alone(TimestampTz now, TimestampTz *next)
 		return false;
 	if (!sent_for_group)
 		return true;
-	if (now < sent_at + ALONE_US)
+	if (now < alone_until())
 	{
-		*next = Min(*next, sent_at + ALONE_US);
+		*next = Min(*next, alone_until());
 		return true;
 	}
 	unstall();
