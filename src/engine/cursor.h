@@ -12,6 +12,7 @@
 #include "engine/config.h"
 #include "engine/log.h"
 #include "storage/itemptr.h"
+#include "utils/hsearch.h"
 
 typedef struct DbOptCursor
 {
@@ -40,9 +41,12 @@ typedef struct DbOptVersion
 
 /* All of these in a transaction; results in the caller's memory context. */
 
-/* Creates the cursors that a source's event types and handlers call for. */
+/*
+ * Creates the cursors that a source's event types and handlers call for.
+ * Returns how many, and adds the types without a handler to "unwanted".
+ */
 extern int	dbopt_cursors_discover(const DbOptConfig *config,
-								   const DbOptSource *source);
+								   const DbOptSource *source, HTAB *unwanted);
 
 /* All cursors, as DbOptCursor *. */
 extern List *dbopt_cursors_load(void);

@@ -17,6 +17,7 @@
 #include "engine/cursor.h"
 #include "engine/patterns.h"
 #include "miscadmin.h"
+#include "state/news.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
@@ -126,6 +127,7 @@ typedef struct Discovery
 	const DbOptLog *log;
 	DbOptPatterns *patterns;
 	HTAB	   *existing;
+	HTAB	   *unwanted;		/* types, by dbopt_news_hash() */
 	int			created;
 } Discovery;
 
@@ -149,9 +151,18 @@ provide_cursor(Discovery *discovery, const DbOptHandler *handler,
 static void
 discover_type(Discovery *discovery, const char *event_type)
 {
+	List	   *handlers = dbopt_patterns_match(discovery->patterns,
+												event_type);
 	ListCell   *cell;
 
-	foreach(cell, dbopt_patterns_match(discovery->patterns, event_type))
+	if (handlers == NIL)
+	{
+		uint64		type = dbopt_news_hash(discovery->source->source_id,
+										   event_type, strlen(event_type));
+
+		(void) hash_search(discovery->unwanted, &type, HASH_ENTER, NULL);
+	}
+	foreach(cell, handlers)
 	{
 		provide_cursor(discovery, lfirst(cell), event_type);
 		if (discovery->source->mark_processed)
@@ -159,14 +170,12 @@ discover_type(Discovery *discovery, const char *event_type)
 	}
 }
 
-/*
- * Returns how many cursors were created.  A source that cannot be read at
- * present has none to discover.
- */
+/* A source that cannot be read at present has no types to discover. */
 int
-dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source)
+dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
+					   HTAB *unwanted)
 {
-	Discovery	discovery = {.source = source};
+	Discovery	discovery = {.source = source,.unwanted = unwanted};
 	char	   *problem;
 	DbOptLog   *log = dbopt_log_try_open(source->relid, &problem);
 	Snapshot	snapshot;

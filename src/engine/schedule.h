@@ -16,6 +16,7 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 #include "state/shmem.h"
+#include "utils/hsearch.h"
 
 /* What is promoted comes before all handlers, and callers before that. */
 #define DBOPT_PROMOTED_PRIORITY	(PG_INT32_MAX - 1)
@@ -202,6 +203,18 @@ extern bool dbopt_promotion_is(const DbOptLane *lane);
 /* Its candidate has got a session; returns the priority of its own. */
 extern int	dbopt_promotion_served(int32 handler_id, TimestampTz now);
 
+/* schedule_news.c */
+
+/* False: the extension is not there.  What was read may have taken time. */
+extern bool dbopt_schedule_take_news(DbOptDatabase *database,
+									 TimestampTz *now);
+
+/* When to do so though there may be no news; DBOPT_NEVER. */
+extern TimestampTz dbopt_schedule_discover_at(void);
+
+/* Is it not known yet whether there are events that a handler wants? */
+extern bool dbopt_schedule_undiscovered(void);
+
 /* schedule_load.c */
 
 /* What to read from the database. */
@@ -212,8 +225,13 @@ typedef struct DbOptRefresh
 	bool		objects;		/* what tables and handlers stand on */
 	bool		chunks;			/* of the cursors that may have left some */
 	bool		indexes;		/* that are to be built */
-	bool		incomplete;		/* result: an events table was locked, or a
-								 * row: to be repeated */
+
+	/* Results: */
+	HTAB	   *unwanted;		/* types that were found, but no handler
+								 * wants: dbopt_news_hash() */
+	int			created;		/* cursors */
+	bool		passed_over;	/* an events table was locked */
+	bool		incomplete;		/* that, or a row was: to be repeated */
 } DbOptRefresh;
 
 /* In a transaction.  False: the extension is not there. */

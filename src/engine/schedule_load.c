@@ -229,16 +229,26 @@ load_chunks(TimestampTz now)
 
 /* ---- all of it ----------------------------------------------------------- */
 
-/*
- * False: a table was locked, and was left out rather than keep all the others
- * waiting.
- */
-static bool
-discover_cursors(const DbOptConfig *config)
+static HTAB *
+make_type_set(void)
 {
-	bool		complete = true;
+	HASHCTL		control = {
+		.keysize = sizeof(uint64),
+		.entrysize = sizeof(uint64),
+		.hcxt = CurrentMemoryContext
+	};
+
+	return hash_create("dbopt unwanted types", 64, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Leaves out a table that is locked rather than keep all the others waiting. */
+static void
+discover_cursors(const DbOptConfig *config, DbOptRefresh *what)
+{
 	ListCell   *cell;
 
+	what->unwanted = make_type_set();
 	foreach(cell, config->sources)
 	{
 		DbOptSource *source = lfirst(cell);
@@ -246,12 +256,13 @@ discover_cursors(const DbOptConfig *config)
 		if (!source->usable)
 			continue;
 		if (dbopt_log_try_lock(source->relid, AccessShareLock))
-			dbopt_cursors_discover(config, source);
+			what->created += dbopt_cursors_discover(config, source,
+													what->unwanted);
 		else
-			complete = false;
+			what->passed_over = true;
 	}
+	what->incomplete = what->passed_over;
 	CommandCounterIncrement();	/* so that load_tracks() sees them */
-	return complete;
 }
 
 /*
@@ -314,7 +325,7 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 	loaded_generation = dbopt_config_generation();
 	loaded = true;
 	if (what->discover)
-		what->incomplete = !discover_cursors(config);
+		discover_cursors(config, what);
 	if (what->discover || what->lanes || changed)
 	{
 		dbopt_types_forget_ignored();

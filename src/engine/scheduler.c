@@ -23,7 +23,6 @@
 #include "engine/assign.h"
 #include "engine/config.h"
 #include "engine/crew.h"
-#include "engine/exec.h"
 #include "engine/extension.h"
 #include "engine/index_schedule.h"
 #include "engine/locked.h"
@@ -43,16 +42,12 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#define DISCOVER_AGAIN_US USECS_PER_SEC /* after an events table was locked */
 
 static DbOptWorkerTarget target;
 static DbOptDatabase *database;
 static bool attached = false;
 static DbOptSchedulerState last_state = DBOPT_SCHEDULER_GONE;
-static TimestampTz discover_at = 0; /* when to look for new event types */
 
 /* ---- coming and going ---------------------------------------------------- */
 
@@ -223,124 +218,6 @@ find_extension(void)
 
 /* ---- a round ------------------------------------------------------------- */
 
-/*
- * Applies the news to what is known, and says what has to be read.
- */
-static DbOptRefresh
-apply_news(const DbOptNews *news, uint64 number, TimestampTz now)
-{
-	DbOptRefresh what = {0};
-	DbOptTrack *track;
-	int			i;
-
-	for (i = 0; i < news->count; i++)
-	{
-		switch (dbopt_type_want(news->types[i], number, now))
-		{
-			case DBOPT_INTEREST_UNKNOWN:
-				what.discover = true;
-				break;
-			case DBOPT_INTEREST_NONE:
-				dbopt_news_unwant(database, news->types[i]);
-				break;
-			case DBOPT_INTEREST_SOME:
-				break;
-		}
-	}
-	if (news->many)
-	{
-		what.discover = true;
-		for (track = dbopt_track_next(true); track != NULL;
-			 track = dbopt_track_next(false))
-			dbopt_track_want(track, number, now);
-	}
-	if (news->orphans)
-	{
-		dbopt_tracks_doubt(number, now);
-		dbopt_probation_doubt();
-	}
-	if (news->config)
-		what.lanes = what.discover = true;
-	what.objects = news->objects;
-	return what;
-}
-
-static void
-refresh(DbOptRefresh *what, uint64 number, TimestampTz now)
-{
-	MemoryContext round_context = CurrentMemoryContext;
-	bool		runs;
-
-	dbopt_news_want_all(database);	/* before the snapshot */
-	dbopt_exec_begin();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, "reading handlers and cursors");
-	MemoryContextSwitchTo(round_context);
-
-	runs = dbopt_schedule_refresh(what, number, now);
-
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	MemoryContextSwitchTo(round_context);
-	if (!runs)
-		leave_for_good();
-}
-
-/*
- * What was read may still not explain all the news: nobody wants those types.
- */
-static void
-apply_news_again(const DbOptNews *news, uint64 number, TimestampTz now)
-{
-	int			i;
-
-	for (i = 0; i < news->count; i++)
-		if (dbopt_type_want(news->types[i], number, now) ==
-			DBOPT_INTEREST_UNKNOWN)
-			dbopt_type_ignore(news->types[i]);
-}
-
-/*
- * Takes the news, and reads from the database what they call for.
- */
-static void
-take_news(TimestampTz *now)
-{
-	DbOptNews	news;
-	DbOptRefresh what;
-	uint64		number;
-
-	dbopt_news_take(database, &news);
-	number = pg_atomic_read_u64(&database->news_taken);
-	what = apply_news(&news, number, *now);
-	if (news.settings)
-		dbopt_crew_outdate(*now);
-	if (discover_at <= *now)
-		what.discover = true;
-	what.chunks = dbopt_schedule_checks_due(*now);
-	if (what.lanes)
-		dbopt_probation_doubt();
-	if (what.lanes || what.objects)
-		dbopt_alert_doubt();
-	if (news.tables)
-		dbopt_index_schedule_survey(*now);
-	what.indexes = news.config || dbopt_index_schedule_due(*now);
-	if (what.lanes || what.discover || what.chunks || what.objects ||
-		what.indexes)
-	{
-		refresh(&what, number, *now);
-		*now = GetCurrentTimestamp();
-		if (what.incomplete)
-			discover_at = *now + DISCOVER_AGAIN_US;
-		else
-		{
-			discover_at = what.discover ? DBOPT_NEVER : discover_at;
-			apply_news_again(&news, number, *now);
-		}
-	}
-}
-
 static void
 take_reports(TimestampTz now)
 {
@@ -383,7 +260,8 @@ publish_round(const DbOptCandidates *candidates)
 	dbopt_builds_running() + dbopt_crew_calls();
 
 	pg_atomic_write_u32(&database->active, dbopt_crew_busy() - others);
-	pg_atomic_write_u32(&database->pending, candidates->due);
+	pg_atomic_write_u32(&database->pending,
+						candidates->due + (dbopt_schedule_undiscovered() ? 1 : 0));
 	pg_atomic_write_u32(&database->waiting, candidates->waiting);
 	pg_atomic_write_u32(&database->direct_calls, candidates->direct_calls);
 	dbopt_history_level(database, dbopt_crew_busy(), candidates->waiting);
@@ -405,7 +283,8 @@ scheduler_round(void)
 
 	close_door();
 	take_reports(now);
-	take_news(&now);
+	if (!dbopt_schedule_take_news(database, &now))
+		leave_for_good();
 	probe_at = dbopt_locked_probe(now);
 	dbopt_probation_read(now);
 	candidates = dbopt_schedule_collect(limits.max, now);
@@ -420,7 +299,7 @@ scheduler_round(void)
 								 candidates->due > 0 || dbopt_crew_busy() > 0,
 								 now);
 	candidates->next = Min(candidates->next, alert_at);
-	return Min(Min(candidates->next, discover_at), probe_at);
+	return Min(Min(candidates->next, dbopt_schedule_discover_at()), probe_at);
 }
 
 /*
