@@ -4,9 +4,10 @@
  *
  * Run by the backend of whoever drops it, before the command.  That locks the
  * extension's tables first and then, for their triggers, the events tables;
- * writers and workers go the other way.  So the workers end, and the events
- * tables are locked first, in the order of their OIDs: whoever has one of them
- * then waits for nothing that the command has.
+ * writers and workers go the other way.  So the workers end, or part from the
+ * extension's tables, and the events tables are locked first, in the order of
+ * their OIDs: whoever has one of them then waits for nothing that the command
+ * has.
  */
 #include "postgres.h"
 
@@ -176,7 +177,7 @@ dbopt_uninstall_prepare(Node *statement)
 		return;
 	}
 	tell_of_indexes();
-	dbopt_hold_database(MyDatabaseId);
+	dbopt_hold_extension();
 	if (is_cascading(statement))
 		lock_events_tables();
 }

@@ -108,6 +108,9 @@ extern void dbopt_crew_log(const char *message, Oid role,
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);
 
+/* Those that were dismissed and drop what their index builds have left. */
+extern int	dbopt_crew_leavers(void);
+
 /* When to try again after DBOPT_CREW_NO_SLOT, unless woken before. */
 extern TimestampTz dbopt_crew_retry_at(void);
 

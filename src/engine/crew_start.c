@@ -32,6 +32,7 @@ static const DbOptBackoff start_backoff = {
 static DbOptWorkerTarget my_database;
 static bool strangers_present = true;	/* sessions of an earlier scheduler */
 static int	nstrangers = 0;		/* those of them that are at work */
+static int	nleavers = 0;		/* and that were dismissed */
 static int32 *strangers;		/* and for which handler */
 static int	slot_failures = 0;
 static TimestampTz slot_retry_at = 0;
@@ -86,7 +87,7 @@ dbopt_crew_update_strangers(void)
 	if (!strangers_present)
 		return;
 	strangers_present = false;
-	nstrangers = 0;
+	nstrangers = nleavers = 0;
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
 	for (i = 0; i < dbopt_shared->max_sessions; i++)
 	{
@@ -99,6 +100,8 @@ dbopt_crew_update_strangers(void)
 		strangers_present = true;
 		if (session->state == DBOPT_SESSION_BUSY)
 			strangers[nstrangers++] = session->job.handler_id;
+		if (session->dismissed)
+			nleavers++;
 	}
 	LWLockRelease(dbopt_shared->lock);
 }
@@ -116,6 +119,12 @@ dbopt_crew_strangers(int32 handler_id)
 		if (strangers[i] == handler_id)
 			count++;
 	return count;
+}
+
+int
+dbopt_crew_leavers(void)
+{
+	return nleavers;
 }
 
 /*
@@ -149,7 +158,7 @@ find_free_slot(int *own, TimestampTz now)
 		if (OidIsValid(session->dboid) && is_abandoned(session, now))
 			session->dboid = InvalidOid;
 		if (session->dboid == MyDatabaseId)
-			(*own)++;
+			*own += session->parted ? 0 : 1;
 		else if (!OidIsValid(session->dboid) && free < 0)
 			free = i;
 	}
@@ -168,6 +177,8 @@ fill_slot(DbOptSession *session, Oid role, TimestampTz now)
 	session->pid = 0;
 	session->since = now;
 	session->jobs_done = 0;
+	session->dismissed = false;
+	session->parted = false;
 	session->admission.granted = 0;
 	session->in_flight = 0;
 }

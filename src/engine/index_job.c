@@ -22,6 +22,8 @@
 #include "engine/index_replace.h"
 #include "engine/index_survey.h"
 #include "engine/index_timed.h"
+#include "engine/leave.h"
+#include "state/pool.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -164,6 +166,47 @@ set_settings(void)
 						PGC_S_SESSION);
 }
 
+static void
+attempt(void *arg)
+{
+	DbOptIndexJob *job = arg;
+	DbOptFailure failure;
+	bool		begun;
+
+	dbopt_index_job_begin(job);
+	begun = dbopt_index_attempt_begin(job);
+	dbopt_index_job_commit(job);
+	if (!begun && job->cut_short && OidIsValid(job->applied.relid))
+		try_clean_up(job);
+	if (!begun || dbopt_exec_guard(build, job, &failure))
+		return;
+	dbopt_index_watch_end();
+	if (dbopt_session_dismissed())
+		return;
+	dbopt_index_attempt_note(job, &failure);
+	try_clean_up(job);
+	dbopt_index_attempt_failed(job, &failure);
+}
+
+/*
+ * Whatever the attempt was at when dbopt was dropped, what it knows of the
+ * table is enough to clean up.
+ */
+static void
+run_attempt(DbOptIndexJob *job)
+{
+	ErrorData  *error = dbopt_exec_guard_all(attempt, job);
+
+	if (dbopt_session_dismissed())
+	{
+		if (OidIsValid(job->applied.relid))
+			dbopt_leave(clean_up, job,
+						psprintf("index \"%s\"", job->name));
+	}
+	else if (error != NULL)
+		ReThrowError(error);
+}
+
 void
 dbopt_index_job_run(const char *name, MemoryContext context)
 {
@@ -172,25 +215,11 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 		.context = context,
 		.since = GetCurrentTimestamp()
 	};
-	DbOptFailure failure;
-	bool		begun;
 
 	dbopt_index_note_lock_timeout();
 	set_settings();
 	if (name[0] == '\0')
-	{
 		dbopt_index_survey(context);
-		return;
-	}
-	dbopt_index_job_begin(&job);
-	begun = dbopt_index_attempt_begin(&job);
-	dbopt_index_job_commit(&job);
-	if (!begun && job.cut_short && OidIsValid(job.applied.relid))
-		try_clean_up(&job);
-	if (!begun || dbopt_exec_guard(build, &job, &failure))
-		return;
-	dbopt_index_watch_end();
-	dbopt_index_attempt_note(&job, &failure);
-	try_clean_up(&job);
-	dbopt_index_attempt_failed(&job, &failure);
+	else
+		run_attempt(&job);
 }

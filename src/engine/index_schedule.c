@@ -202,7 +202,8 @@ heed_setting(TimestampTz now)
 static bool
 is_free(void)
 {
-	return !running && dbopt_crew_strangers(NO_HANDLER) == 0;
+	return !running && dbopt_crew_strangers(NO_HANDLER) == 0 &&
+		dbopt_crew_leavers() == 0;
 }
 
 static bool

@@ -27,6 +27,8 @@
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/exec.h"
+#include "engine/index_build.h"
+#include "engine/leave.h"
 #include "engine/log_build.h"
 #include "engine/log_index.h"
 #include "engine/owner_spi.h"
@@ -58,6 +60,9 @@ typedef struct Build
 	TimestampTz since;
 	bool		built;			/* a statement has been run */
 	char	   *statement;		/* the next one; NULL: nothing is left to do */
+	Oid			relid;			/* table or partition that it is for */
+	char	   *key_column;
+	List	   *leftovers;		/* OIDs */
 	DbOptFailure failure;
 } Build;
 
@@ -122,12 +127,21 @@ statement_for(Oid relid, const char *key_column)
 	return statement;
 }
 
+/* What is about to be built, for when there is no source any more. */
+static void
+note_table(Build *build, const DbOptSource *source, Oid relid)
+{
+	build->relid = relid;
+	build->key_column = MemoryContextStrdup(build->context,
+											source->key_column);
+}
+
 /*
  * Finds the first table or partition that lacks its index, or what is left to
  * be done when none does.
  */
 static char *
-find_statement(const DbOptSource *source)
+find_statement(Build *build, const DbOptSource *source)
 {
 	Relation	rel;
 	List	   *missing;
@@ -148,6 +162,7 @@ find_statement(const DbOptSource *source)
 	if (missing == NIL)
 		return statement;
 	check_not_busy(linitial_oid(missing));
+	note_table(build, source, linitial_oid(missing));
 	return statement_for(linitial_oid(missing), source->key_column);
 }
 
@@ -168,7 +183,7 @@ plan_step(Build *build)
 	build->statement = NULL;
 	if (source != NULL && source->building && !config->paused)
 	{
-		build->statement = find_statement(source);
+		build->statement = find_statement(build, source);
 		if (build->statement == NULL)
 			dbopt_source_refresh(build->source_id);
 	}
@@ -287,6 +302,67 @@ note_failure(void *arg)
 	commit(build);
 }
 
+/* ---- when dbopt is dropped meanwhile ------------------------------------- */
+
+/*
+ * Finds what is left on the table, whoever else builds or drops its indexes
+ * having ended.  What has been half dropped is not found again, and is known
+ * from before.
+ */
+static void
+find_leftovers(Build *build)
+{
+	Relation	rel;
+	MemoryContext previous;
+	ListCell   *cell;
+
+	dbopt_exec_begin();
+	LockRelationOid(build->relid, ShareUpdateExclusiveLock);
+	rel = try_table_open(build->relid, NoLock);
+	previous = MemoryContextSwitchTo(build->context);
+	if (rel != NULL)
+	{
+		foreach(cell, dbopt_log_indexes(rel, build->key_column, false))
+		{
+			if (!get_rel_relispartition(lfirst_oid(cell)))
+				build->leftovers = list_append_unique_oid(build->leftovers,
+														  lfirst_oid(cell));
+		}
+		table_close(rel, NoLock);
+	}
+	MemoryContextSwitchTo(previous);
+	commit(build);
+}
+
+/* It may have gone by itself. */
+static void
+drop_leftover(Build *build, Oid index)
+{
+	char	   *schema;
+	char	   *name;
+
+	dbopt_exec_begin();
+	MemoryContextSwitchTo(build->context);
+	schema = get_namespace_name(get_rel_namespace(index));
+	name = get_rel_name(index);
+	commit(build);
+	if (schema != NULL && name != NULL)
+		dbopt_index_drop_concurrently(schema, name);
+}
+
+static void
+clean_up(void *arg)
+{
+	Build	   *build = arg;
+	ListCell   *cell;
+
+	find_leftovers(build);
+	foreach(cell, build->leftovers)
+		drop_leftover(build, lfirst_oid(cell));
+}
+
+/* ---- the job ------------------------------------------------------------- */
+
 static void
 log_build(const Build *build, const char *message)
 {
@@ -320,6 +396,7 @@ dbopt_log_build_run(const DbOptJob *job, DbOptJobResult *result)
 {
 	MemoryContext previous = CurrentMemoryContext;
 	Build		build = {.source_id = job->source_id};
+	bool		done;
 
 	memset(result, 0, sizeof(*result));
 	build.context = AllocSetContextCreate(TopMemoryContext, "dbopt log index",
@@ -327,7 +404,15 @@ dbopt_log_build_run(const DbOptJob *job, DbOptJobResult *result)
 	MemoryContextSwitchTo(build.context);
 	pin_settings();
 	build.since = GetCurrentTimestamp();
-	if (!dbopt_exec_guard(build_all, &build, &build.failure))
+	done = dbopt_exec_guard(build_all, &build, &build.failure);
+	if (dbopt_session_dismissed())
+	{
+		if (OidIsValid(build.relid))
+			dbopt_leave(clean_up, &build,
+						psprintf("the log index of source %d",
+								 build.source_id));
+	}
+	else if (!done)
 		build_failed(&build, result);
 	else if (build.built)
 		log_build(&build, psprintf("the log index of source %d was built",

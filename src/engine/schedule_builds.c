@@ -122,7 +122,7 @@ first_due(TimestampTz now)
 	DbOptBuild *first = NULL;
 	ListCell   *cell;
 
-	if (dbopt_crew_strangers(NO_HANDLER) > 0)
+	if (dbopt_crew_strangers(NO_HANDLER) > 0 || dbopt_crew_leavers() > 0)
 		return NULL;
 	foreach(cell, builds)
 	{

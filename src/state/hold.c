@@ -8,6 +8,10 @@
  * callback, whether the command succeeds or fails; the time limit is for what
  * no callback sees.  A lease that is over too early does no harm: the command
  * has locked the database by then, and a worker that connects waits.
+ *
+ * DROP EXTENSION lets a session that builds an index drop what the build has
+ * left: it is told to end the build, and not waited for any longer when it has
+ * parted from dbopt's tables.
  */
 #include "postgres.h"
 
@@ -23,6 +27,13 @@
 #include "utils/timestamp.h"
 
 #define HOLD_MS			30000
+
+/* What the workers have to leave. */
+typedef enum HoldFor
+{
+	FOR_DATABASE,
+	FOR_EXTENSION				/* its tables */
+} HoldFor;
 
 static bool callback_registered = false;
 static bool holding = false;
@@ -107,12 +118,43 @@ dbopt_held_until(Oid dboid)
 	return until;
 }
 
+/* Does it build an index, or drop what the build has left? */
+static bool
+builds_index(const DbOptSession *session)
+{
+	const DbOptJob *job = &session->job;
+
+	if (session->dismissed)
+		return true;
+	return session->state == DBOPT_SESSION_BUSY && session->pid != 0 &&
+		(job->kind == DBOPT_JOB_LOG_INDEX ||
+		 (job->kind == DBOPT_JOB_INDEX && NameStr(job->index)[0] != '\0'));
+}
+
+/* Cancels the build; one that has parted has heard of it. */
+static void
+dismiss(DbOptSession *session)
+{
+	session->state = DBOPT_SESSION_STOPPING;
+	session->dismissed = true;
+	if (!session->parted)
+		kill(session->pid, SIGINT);
+}
+
+static void
+stop_session(DbOptSession *session)
+{
+	session->state = DBOPT_SESSION_STOPPING;
+	if (session->pid != 0)
+		kill(session->pid, SIGTERM);
+}
+
 /*
  * Tells the database's workers to go.  One that has not attached to its slot
  * yet finds out when it does.
  */
 static void
-stop_workers(Oid dboid)
+stop_workers(Oid dboid, HoldFor purpose)
 {
 	DbOptDatabase *database = dbopt_database_find(dboid);
 	int			i;
@@ -128,14 +170,15 @@ stop_workers(Oid dboid)
 
 		if (session->dboid != dboid)
 			continue;
-		session->state = DBOPT_SESSION_STOPPING;
-		if (session->pid != 0)
-			kill(session->pid, SIGTERM);
+		if (purpose == FOR_EXTENSION && builds_index(session))
+			dismiss(session);
+		else
+			stop_session(session);
 	}
 }
 
 static bool
-workers_present(Oid dboid)
+workers_present(Oid dboid, HoldFor purpose)
 {
 	DbOptDatabase *database;
 	bool		present;
@@ -148,17 +191,21 @@ workers_present(Oid dboid)
 	{
 		DbOptSession *session = dbopt_session_slot(i);
 
-		present = session->dboid == dboid && session->pid != 0;
+		present = session->dboid == dboid && session->pid != 0 &&
+			!(purpose == FOR_EXTENSION && session->parted);
 	}
 	LWLockRelease(dbopt_shared->lock);
 	return present;
 }
 
-static void
-wait_until_gone(Oid dboid, TimestampTz limit)
+/* False: some are still there. */
+static bool
+wait_until_gone(Oid dboid, HoldFor purpose, TimestampTz limit)
 {
+	bool		present;
+
 	ConditionVariablePrepareToSleep(&dbopt_shared->worker_gone);
-	while (workers_present(dboid))
+	while ((present = workers_present(dboid, purpose)))
 	{
 		long		rest;
 
@@ -169,10 +216,26 @@ wait_until_gone(Oid dboid, TimestampTz limit)
 									DBOPT_WAIT_EVENT("DboptWorkersGone"));
 	}
 	ConditionVariableCancelSleep();
+	return !present;
 }
 
-void
-dbopt_hold_database(Oid dboid)
+/* An index may have functions that catch a cancel. */
+static void
+stop_stubborn(Oid dboid)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (session->dboid == dboid && !session->parted)
+			stop_session(session);
+	}
+	LWLockRelease(dbopt_shared->lock);
+}
+
+static void
+hold(Oid dboid, HoldFor purpose)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -185,9 +248,23 @@ dbopt_hold_database(Oid dboid)
 	holding = true;
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	put_hold(dboid, now);
-	stop_workers(dboid);
+	stop_workers(dboid, purpose);
 	LWLockRelease(dbopt_shared->lock);
 
-	wait_until_gone(dboid, TimestampTzPlusMilliseconds(now,
-													   dbopt_shutdown_timeout));
+	if (!wait_until_gone(dboid, purpose,
+						 TimestampTzPlusMilliseconds(now,
+													 dbopt_shutdown_timeout)))
+		stop_stubborn(dboid);
+}
+
+void
+dbopt_hold_database(Oid dboid)
+{
+	hold(dboid, FOR_DATABASE);
+}
+
+void
+dbopt_hold_extension(void)
+{
+	hold(MyDatabaseId, FOR_EXTENSION);
 }

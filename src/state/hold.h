@@ -15,6 +15,13 @@
  */
 extern void dbopt_hold_database(Oid dboid);
 
+/*
+ * The same before a command that drops the extension of this database, but for
+ * sessions that build indexes: they end their builds, drop what those have
+ * left, and are waited for only until they leave dbopt's tables alone.
+ */
+extern void dbopt_hold_extension(void);
+
 /* Until when the database is held; 0: it is not.  Under dbopt_shared->lock. */
 extern TimestampTz dbopt_held_until(Oid dboid);
 

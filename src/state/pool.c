@@ -103,6 +103,28 @@ dbopt_session_take_retry(void)
 	return at;
 }
 
+bool
+dbopt_session_dismissed(void)
+{
+	bool		dismissed;
+
+	if (dbopt_my_session == NULL)
+		return false;
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	dismissed = dbopt_my_session->dismissed;
+	LWLockRelease(dbopt_shared->lock);
+	return dismissed;
+}
+
+void
+dbopt_session_part(void)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	dbopt_my_session->parted = true;
+	LWLockRelease(dbopt_shared->lock);
+	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
+}
+
 void
 dbopt_session_give(DbOptSession *session, const DbOptJob *job,
 				   TimestampTz now)

@@ -29,6 +29,15 @@ extern TimestampTz dbopt_session_take_retry(void);
 /* Counts events in and out of the handler's in_flight. */
 extern void dbopt_session_in_flight(int handler_slot, int delta);
 
+/* DROP EXTENSION wants the job to end, and to leave dbopt's tables alone. */
+extern bool dbopt_session_dismissed(void);
+
+/*
+ * That has come true: who drops the extension waits no longer.  To be called
+ * outside a transaction.
+ */
+extern void dbopt_session_part(void);
+
 /* Under dbopt_shared->lock: an idle session, which is to be woken, has a job. */
 extern void dbopt_session_give(DbOptSession *session, const DbOptJob *job,
 							   TimestampTz now);

@@ -239,6 +239,8 @@ typedef struct DbOptSession
 	uint64		jobs_done;
 	DbOptJob	job;
 	DbOptJobResult result;
+	bool		dismissed;		/* builds an index, and dbopt is being dropped */
+	bool		parted;			/* and needs nothing of dbopt's any longer */
 
 	/* Set by the session alone, read by its exit callback: what it holds. */
 	int			handler_slot;	/* index, when admission.granted > 0 */
