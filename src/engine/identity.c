@@ -35,9 +35,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* Above it is what nobody but a person has written. */
-#define MAX_CREDIBLE_POSITION	(INT64CONST(1) << 62)
-
 static void
 bind_identity(DbOptOwnerArgs *args)
 {
@@ -310,6 +307,30 @@ highest_event(Oid relid)
 }
 
 /*
+ * What has been written here, and where the data comes from, is below this.  In
+ * every copy the offset is higher by an era, which leaves room for the next
+ * ones.
+ */
+static int64
+credible_end(void)
+{
+	return dbopt_config_get()->position_offset + DBOPT_POSITION_ERA;
+}
+
+static void
+warn_incredible(Oid relid, int64 end)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("table \"%s\" has events whose log_position is out of range",
+					get_rel_name(relid)),
+			 errdetail("Those from " INT64_FORMAT " on are not delivered.",
+					   end),
+			 errhint("UPDATE ... SET log_position = 0 WHERE log_position >= " INT64_FORMAT " gives them positions of their own.",
+					 end)));
+}
+
+/*
  * The highest position that an event has or that dbopt has written down.  A
  * table with positions that nothing can have counted up to has been written to
  * by hand, and does not drive those of the others out of range.
@@ -326,21 +347,17 @@ highest_position(List *tables)
 							 "(SELECT max(greatest(from_position, to_position)) FROM @extschema@.dbopt_chunk),"
 							 "(SELECT max(log_position) FROM @extschema@.dbopt_retry_queue),"
 							 "(SELECT max(log_position) FROM @extschema@.dbopt_dead_letter))"));
+	int64		end = credible_end();
 	ListCell   *cell;
 
 	foreach(cell, tables)
 	{
 		int64		position = highest_event(lfirst_oid(cell));
 
-		if (position < MAX_CREDIBLE_POSITION)
+		if (position < end)
 			highest = Max(highest, position);
 		else
-			ereport(WARNING,
-					(errcode(ERRCODE_DATA_EXCEPTION),
-					 errmsg("table \"%s\" has events whose log_position is out of range",
-							get_rel_name(lfirst_oid(cell))),
-					 errdetail("They are not delivered."),
-					 errhint("UPDATE ... SET log_position = 0 gives them positions of their own.")));
+			warn_incredible(lfirst_oid(cell), end);
 	}
 	return highest;
 }

@@ -63,7 +63,7 @@ $origin->stop;
 
 my $copy = PostgreSQL::Test::Cluster->new('copy');
 $copy->init;
-$copy->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$copy->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\nmax_worker_processes = 24");
 $copy->start;
 $copy->safe_psql('postgres', 'CREATE ROLE owner LOGIN');
 $copy->safe_psql('postgres', 'CREATE DATABASE app');
@@ -94,6 +94,36 @@ is($copy->safe_psql('app', 'SELECT string_agg(id::text, $$,$$ ORDER BY id) FROM 
 	'1,2,3,4,5', 'every event was delivered once');
 is($copy->safe_psql('app', q{SELECT count(*) FROM who_ran WHERE role <> 'owner'}),
 	'0', 'functions of an index have run as the table\'s owner');
+
+# ---- positions that nobody has counted up to ------------------------------------
+
+# What the owner of a table loads into copies, each a copy of the one before, with
+# positions as no cluster has had them: whatever they are, all else is delivered,
+# and so is everything in the next copy, of which nothing is said.
+my $app = 'app';
+my $id = 5;
+my $end = '(SELECT position_offset + (1::bigint << 49) FROM dbopt_database)';
+foreach my $case ([ '(1::bigint << 62) - 1', 1 ], [ '0', 0 ], [ "$end - 1", 0 ], [ '0', 0 ], [ $end, 1 ], [ '0', 0 ])
+{
+	my ($position, $warned) = @$case;
+	my $next = "copy_$id";
+
+	$copy->safe_psql($app, 'SELECT dbopt_pause()');
+	$copy->safe_psql($app, q{SET ROLE owner; INSERT INTO parts VALUES (} . ++$id . q{, 1, 'A')});
+	$copy->safe_psql('postgres', "CREATE DATABASE $next TEMPLATE $app");
+	$app = $next;
+	$position = $copy->safe_psql($app, "SELECT $position");
+	$copy->safe_psql($app, q{SET ROLE owner; INSERT INTO parts VALUES (} . ++$id . qq{, 1, 'A', $position)});
+	my ($status, undef, $stderr) = $copy->psql($app, 'SELECT dbopt_resume()');
+	is($status, 0, "a copy with an event at $position is resumed");
+	is($stderr =~ /WARNING:  table "parts" has events whose log_position is out of range/ ? 1 : 0, $warned, '... with a warning, if the position is out of range');
+	my ($update) = $stderr =~ /HINT:  UPDATE \.\.\. (SET log_position = 0 WHERE log_position >= \d+) gives/;
+	$copy->safe_psql($app, q{SET ROLE owner; INSERT INTO parts VALUES (} . ++$id . q{, 1, 'A')});
+	ok($copy->poll_query_until($app, "SELECT count(*) = $id - $warned FROM seen"), '... all others are delivered');
+	$copy->safe_psql($app, "SET ROLE owner; UPDATE parts $update") if $update;
+	is($copy->safe_psql($app, 'SELECT dbopt_drain()'), 't', '... drained, when what it says is done');
+	is($copy->safe_psql($app, q{SELECT count(*), count(DISTINCT id) FROM seen}), "$id|$id", '... every event was delivered once');
+}
 
 $copy->stop;
 done_testing();
