@@ -1,5 +1,6 @@
 # Settings are what the README says: their names, defaults, units and contexts,
-# and the limits of each environment, which a reload changes.
+# and the limits of each environment, which a reload changes.  Each of the
+# pool's timeouts does what it is for.
 use strict;
 use warnings;
 
@@ -71,5 +72,48 @@ my ($status, $out, $error) = $node->psql('postgres', q{\set VERBOSITY verbose
 	ALTER SYSTEM SET dbopt.environment = 'moon'});
 like($error, qr/ERROR:  22023: .*HINT:  Available values: development, test, staging, production, high_load/s, 'no other environment is known');
 
-$node->stop;
+# ---- timeouts -------------------------------------------------------------
+
+my $sessions = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session'};
+
+# Seconds by the server's clock from when the pool has more than its minimum
+# until it has not; they say how long a session has been kept idle.
+sub kept_idle
+{
+	set('dbopt.pool_idle_timeout = 3600000', 'dbopt.pool_min = 3');
+	ok($node->poll_query_until('postgres', "$sessions AND state = 'idle'", '3'), 'three sessions are idle');
+
+	# From here on none of them works, so each is idle since then.
+	my $since = $node->safe_psql('postgres', q{SELECT max(state_change) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+	set('dbopt.pool_min = 1', @_);
+	ok($node->poll_query_until('postgres', $sessions, '1'), '... of which those end that are not needed');
+	return $node->safe_psql('postgres', "SELECT extract(epoch FROM clock_timestamp() - '$since')");
+}
+
+set(q{dbopt.environment = 'test'});
+cmp_ok(kept_idle('dbopt.pool_idle_timeout = -1'), '>=', 5, 'the environment test has kept them for 5 s');
+set(q{dbopt.environment = 'production'});
+cmp_ok(kept_idle('dbopt.pool_idle_timeout = 100'), '<', 300, 'a setting of its own comes before the 5 min of production');
+
+# The only session is at work for another caller.
+set('dbopt.pool_max = 1', 'dbopt.pool_acquire_timeout = 150');
+my $caller = $node->background_psql('postgres', on_error_stop => 0);
+$caller->query_until(qr/called/, qq{\\echo called\nSELECT dbopt_with_connection('SELECT pg_sleep(600) -- work');\n});
+ok($node->poll_query_until('postgres', q{SELECT used = 1 FROM dbopt_pool_stats()}), 'a caller has the only session');
+my $begun = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+(undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT dbopt_with_connection('SELECT 1')");
+like($error, qr/ERROR:  53300: no pool session was available within 150 ms.*HINT:  /s, 'another one waits for dbopt.pool_acquire_timeout');
+is($node->safe_psql('postgres', "SELECT clock_timestamp() - '$begun' BETWEEN '150 ms' AND '30 s'"), 't', '... no shorter, nor for the 60 s of production');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM dbopt_pool_sessions() WHERE state = 'busy'});
+ok($node->poll_query_until('postgres', q{SELECT used = 0 FROM dbopt_pool_stats()}), 'the session has been ended');
+$caller->quit;
+
+# The session kept warm takes 3 s to connect, which is longer than it may.
+my $log = -s $node->logfile;
+set('dbopt.pool_create_timeout = 100', 'post_auth_delay = 3');
+$node->restart;
+ok(eval { $node->wait_for_log(qr/a new dbopt session has not connected in time, and is ended/, $log); 1 },
+	'a session that does not connect within dbopt.pool_create_timeout is ended');
+
+$node->stop('immediate');
 done_testing();
