@@ -108,6 +108,12 @@ extern void dbopt_crew_log(const char *message, Oid role,
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);
 
+/*
+ * Cancels the build of this index, if it is for the declaration with this hash;
+ * also a session of an earlier scheduler's.
+ */
+extern void dbopt_crew_cancel_build(const char *index, uint64 declaration);
+
 /* Those that were dismissed and drop what their index builds have left. */
 extern int	dbopt_crew_leavers(void);
 

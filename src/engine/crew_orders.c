@@ -8,7 +8,10 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "engine/crew.h"
+#include "miscadmin.h"
 #include "state/caller.h"
 #include "state/pool.h"
 #include "state/solo.h"
@@ -115,6 +118,31 @@ dbopt_crew_ask_to_yield(DbOptMember *member)
 	/* Should the slot have another session by now, that one loses little. */
 	pg_atomic_write_u32(&session->yield, 1);
 	member->yield = true;
+}
+
+static bool
+builds(const DbOptSession *session, const char *index)
+{
+	return session->dboid == MyDatabaseId && session->pid != 0 &&
+		session->state == DBOPT_SESSION_BUSY &&
+		session->job.kind == DBOPT_JOB_INDEX &&
+		strcmp(NameStr(session->job.index), index) == 0;
+}
+
+void
+dbopt_crew_cancel_build(const char *index, uint64 declaration)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (!builds(session, index))
+			continue;
+		pg_atomic_write_u64(&session->cancel, declaration);
+		kill(session->pid, SIGINT);
+	}
+	LWLockRelease(dbopt_shared->lock);
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/log_line.h"
+#include "state/pool.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -123,16 +124,40 @@ call_off(DbOptIndexJob *job, DbOptIndexState *state)
 	dbopt_index_state_write(state);
 }
 
+/*
+ * The attempt before was for a declaration that is not there any longer.  What
+ * it has left is on the table that it was for.
+ */
+static void
+recant(DbOptIndexJob *job, const DbOptIndexState *state)
+{
+	DbOptIndexRow *row = palloc0(sizeof(DbOptIndexRow));
+
+	row->name = pstrdup(job->name);
+	memset(&job->applied, 0, sizeof(job->applied));
+	job->applied.row = row;
+	if (get_rel_name(state->table) != NULL)
+		job->applied.relid = state->table;
+	job->recanted = true;
+}
+
 bool
 dbopt_index_attempt_begin(DbOptIndexJob *job)
 {
 	DbOptIndexState *state = dbopt_index_state_lock(job->name);
+	bool		declared;
 
 	if (state->progress != DBOPT_INDEX_QUEUED &&
 		state->progress != DBOPT_INDEX_BUILDING)
 		return false;
 	job->cut_short = state->progress == DBOPT_INDEX_BUILDING;
-	if (!dbopt_index_job_examine(job) || job->target.condition == DBOPT_INDEX_INAPPLICABLE)
+	declared = dbopt_index_job_examine(job);
+	if (job->cut_short && dbopt_index_state_outdated(state, job->row))
+	{
+		recant(job, state);
+		return false;
+	}
+	if (!declared || job->target.condition == DBOPT_INDEX_INAPPLICABLE)
 	{
 		call_off(job, state);
 		return false;
@@ -147,25 +172,20 @@ dbopt_index_attempt_begin(DbOptIndexJob *job)
 	job->attempt = ++state->attempts;
 	state->progress = DBOPT_INDEX_BUILDING;
 	state->next_attempt_at = next_attempt(job->attempt);
-	state->declaration = dbopt_index_row_hash(job->row);
+	state->declaration = job->declaration = dbopt_index_row_hash(job->row);
 	state->table = job->target.relid;
 	dbopt_index_state_write(state);
+	dbopt_session_build_begin(job->declaration);
 	return true;
 }
 
-void
-dbopt_index_attempt_succeeded(DbOptIndexJob *job)
+/* False: there is no valid index as it was declared when this began. */
+static bool
+note_built(DbOptIndexJob *job, DbOptIndexState *state)
 {
-	DbOptIndexState *state;
-
-	dbopt_index_job_begin(job);
-	state = dbopt_index_state_lock(job->name);
-	if (!dbopt_index_job_examine(job) || job->target.condition != DBOPT_INDEX_VALID)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" was changed while it was being built",
-						job->name)));
-	dbopt_index_state_settle(state);
+	dbopt_index_examine(job->row, &job->target);
+	if (job->target.condition != DBOPT_INDEX_VALID)
+		return false;
 	if (job->built)
 	{
 		state->built = true;
@@ -173,10 +193,71 @@ dbopt_index_attempt_succeeded(DbOptIndexJob *job)
 		state->schema =
 			get_namespace_name(get_rel_namespace(job->target.relid));
 	}
-	dbopt_index_state_write(state);
+	return true;
+}
+
+/* The declaration as it is now. */
+static DbOptIndexRow *
+present_row(const DbOptIndexJob *job)
+{
+	return dbopt_index_row_find(dbopt_index_rows(), job->name);
+}
+
+void
+dbopt_index_attempt_succeeded(DbOptIndexJob *job)
+{
+	DbOptIndexState *state;
+	DbOptIndexRow *row;
+
+	dbopt_index_job_begin(job);
+	state = dbopt_index_state_lock(job->name);
+	if (!note_built(job, state))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" was changed while it was being built",
+						job->name)));
+	row = present_row(job);
+	if (dbopt_index_state_outdated(state, row))
+		dbopt_index_state_renew(state, row, GetCurrentTimestamp());
+	else
+	{
+		dbopt_index_state_settle(state);
+		dbopt_index_state_write(state);
+	}
 	dbopt_index_job_commit(job);
 	if (job->built)
 		dbopt_index_attempt_log(job, NULL, 0, psprintf("index \"%s\" was built", job->name));
+}
+
+bool
+dbopt_index_attempt_outdated(DbOptIndexJob *job)
+{
+	DbOptIndexRow *row;
+
+	dbopt_index_job_begin(job);
+	row = present_row(job);
+	dbopt_index_job_commit(job);
+	return row == NULL || dbopt_index_row_hash(row) != job->declaration;
+}
+
+void
+dbopt_index_attempt_recanted(DbOptIndexJob *job)
+{
+	DbOptIndexState *state;
+
+	dbopt_index_job_begin(job);
+	state = dbopt_index_state_lock(job->name);
+	if (state->progress == DBOPT_INDEX_BUILDING)
+	{
+		if (job->built)
+			(void) note_built(job, state);
+		dbopt_index_state_renew(state, present_row(job),
+								GetCurrentTimestamp());
+	}
+	dbopt_index_job_commit(job);
+	dbopt_index_attempt_log(job, NULL, 0,
+							psprintf("the build of index \"%s\" has ended: its declaration has changed",
+									 job->name));
 }
 
 void
@@ -193,6 +274,13 @@ dbopt_index_attempt_note(DbOptIndexJob *job, const DbOptFailure *failure)
 	dbopt_index_job_commit(job);
 }
 
+/* Has somebody called dbopt_ensure_indexes() since the attempt began? */
+static bool
+is_asked_for(const DbOptIndexState *state)
+{
+	return state->attempts == 0;
+}
+
 void
 dbopt_index_attempt_failed(DbOptIndexJob *job, const DbOptFailure *failure)
 {
@@ -202,9 +290,10 @@ dbopt_index_attempt_failed(DbOptIndexJob *job, const DbOptFailure *failure)
 	dbopt_index_job_begin(job);
 	rules = policy();
 	state = dbopt_index_state_lock(job->name);
-	if (job->attempt >= rules->max_attempts ||
-		!dbopt_classify(rules->rules, rules->nrules, rules->retry_unknown,
-						failure->sqlstate, failure->message))
+	if (!is_asked_for(state) &&
+		(job->attempt >= rules->max_attempts ||
+		 !dbopt_classify(rules->rules, rules->nrules, rules->retry_unknown,
+						 failure->sqlstate, failure->message)))
 		give_up(job, state);
 	else
 	{

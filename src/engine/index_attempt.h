@@ -14,13 +14,17 @@ typedef struct DbOptIndexJob
 	const char *name;
 	MemoryContext context;		/* outlives the transactions */
 	DbOptIndexRow *row;
+	int64		declaration;	/* its hash */
 	DbOptIndexTarget target;
 	DbOptIndexTarget applied;	/* the last one that could be built */
 	List	   *leftovers;
+	List	   *parts;			/* DbOptIndexPart * that were built */
 	int			attempt;
 	bool		cut_short;		/* the attempt before: its session has gone */
 	TimestampTz since;			/* when this attempt began */
-	bool		built;			/* by this attempt */
+	bool		recanted;		/* this one, or the one before, was for a
+								 * declaration that has changed since */
+	bool		built;			/* by this attempt, if it is valid */
 } DbOptIndexJob;
 
 /* A transaction of the job's. */
@@ -50,6 +54,12 @@ extern void dbopt_index_attempt_note(DbOptIndexJob *job,
 									 const DbOptFailure *failure);
 extern void dbopt_index_attempt_failed(DbOptIndexJob *job,
 									   const DbOptFailure *failure);
+
+/* Has the declaration changed, or gone, since it began? */
+extern bool dbopt_index_attempt_outdated(DbOptIndexJob *job);
+
+/* So it has ended: the declaration as it is now comes next, if there is one. */
+extern void dbopt_index_attempt_recanted(DbOptIndexJob *job);
 
 /* ---- the log ---- */
 

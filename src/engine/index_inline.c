@@ -149,7 +149,8 @@ dbopt_index_provide(const DbOptIndexTarget *target)
 		log_built(target, since);
 	}
 	else if (state->progress == DBOPT_INDEX_BUILDING)
-		return;					/* a session has it in its hands */
+		state->attempts = 0;	/* a session has it in its hands: if that
+								 * fails, it is tried again */
 	else if (dbopt_shared != NULL)
 		dbopt_index_state_queue(state, GetCurrentTimestamp());
 	else if (attempt.begun)

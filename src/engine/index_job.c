@@ -68,10 +68,20 @@ look(DbOptIndexJob *job)
 	dbopt_index_job_begin(job);
 	wait_for_others(job->target.relid);
 	applies = dbopt_index_job_examine(job) &&
+		dbopt_index_row_hash(job->row) == job->declaration &&
 		job->target.condition != DBOPT_INDEX_INAPPLICABLE;
 	job->leftovers = applies ? dbopt_index_leftovers(&job->target) : NIL;
 	dbopt_index_job_commit(job);
 	return applies;
+}
+
+static const char *
+why_not(const DbOptIndexJob *job)
+{
+	if (job->row == NULL)
+		return "it is not declared";
+	return job->target.reason != NULL ? job->target.reason :
+		"its declaration has changed";
 }
 
 static void
@@ -99,18 +109,35 @@ build(void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" cannot be built any longer: %s",
-						job->name, job->row == NULL ? "it is not declared" :
-						job->target.reason)));
+						job->name, why_not(job))));
 	drop_leftovers(job);
 	if (job->target.condition != DBOPT_INDEX_VALID)
 	{
+		job->built = true;
 		if (dbopt_index_is_partitioned(&job->target, job->context))
-			dbopt_index_build_partitioned(&job->target, job->context);
+			dbopt_index_build_partitioned(&job->target, job->context,
+										  &job->parts);
 		else
 			build_plain(job);
-		job->built = true;
 	}
 	dbopt_index_attempt_succeeded(job);
+}
+
+/* What was finished on partitions has no use without the whole. */
+static void
+add_parts(DbOptIndexJob *job)
+{
+	ListCell   *cell;
+
+	foreach(cell, job->parts)
+	{
+		DbOptIndexPart *part = lfirst(cell);
+		DbOptIndexLeftover *leftover =
+		dbopt_index_unattached(part->relid, part->index_name);
+
+		if (leftover != NULL)
+			job->leftovers = lappend(job->leftovers, leftover);
+	}
 }
 
 /*
@@ -129,6 +156,8 @@ clean_up(void *arg)
 	unfinished = dbopt_index_unfinished(&job->applied);
 	if (unfinished != NULL)
 		job->leftovers = lappend(job->leftovers, unfinished);
+	if (job->recanted)
+		add_parts(job);
 	dbopt_index_job_commit(job);
 	drop_leftovers(job);
 }
@@ -166,23 +195,44 @@ set_settings(void)
 						PGC_S_SESSION);
 }
 
+/* What is left to do of an attempt whose session has gone. */
+static void
+resume_end(DbOptIndexJob *job)
+{
+	if (job->cut_short && OidIsValid(job->applied.relid))
+		try_clean_up(job);
+	if (job->recanted)
+		dbopt_index_attempt_recanted(job);
+}
+
 static void
 attempt(void *arg)
 {
 	DbOptIndexJob *job = arg;
 	DbOptFailure failure;
 	bool		begun;
+	bool		built;
 
 	dbopt_index_job_begin(job);
 	begun = dbopt_index_attempt_begin(job);
 	dbopt_index_job_commit(job);
-	if (!begun && job->cut_short && OidIsValid(job->applied.relid))
-		try_clean_up(job);
-	if (!begun || dbopt_exec_guard(build, job, &failure))
+	if (!begun)
+	{
+		resume_end(job);
 		return;
+	}
+	built = dbopt_exec_guard(build, job, &failure);
+	dbopt_session_build_end();
 	dbopt_index_watch_end();
-	if (dbopt_session_dismissed())
+	if (built || dbopt_session_dismissed())
 		return;
+	job->recanted = dbopt_index_attempt_outdated(job);
+	if (job->recanted)
+	{
+		try_clean_up(job);
+		dbopt_index_attempt_recanted(job);
+		return;
+	}
 	dbopt_index_attempt_note(job, &failure);
 	try_clean_up(job);
 	dbopt_index_attempt_failed(job, &failure);

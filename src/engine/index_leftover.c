@@ -138,6 +138,18 @@ dbopt_index_leftovers(const DbOptIndexTarget *target)
 }
 
 DbOptIndexLeftover *
+dbopt_index_unattached(Oid relid, const char *name)
+{
+	Oid			index = get_relname_relid(name, get_rel_namespace(relid));
+
+	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX ||
+		IndexGetRelation(index, true) != relid ||
+		get_rel_relispartition(index))
+		return NULL;
+	return make_leftover(index, pstrdup(name));
+}
+
+DbOptIndexLeftover *
 dbopt_index_unfinished(const DbOptIndexTarget *target)
 {
 	Oid			index = get_relname_relid(target->row->name,

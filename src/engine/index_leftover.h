@@ -30,4 +30,11 @@ extern List *dbopt_index_leftovers(const DbOptIndexTarget *target);
  */
 extern DbOptIndexLeftover *dbopt_index_unfinished(const DbOptIndexTarget *target);
 
+/*
+ * A partition's index of this name, unless it has become part of another one;
+ * NULL: there is none.  As above.
+ */
+extern DbOptIndexLeftover *dbopt_index_unattached(Oid relid,
+												  const char *name);
+
 #endif							/* DBOPT_INDEX_LEFTOVER_H */

@@ -226,12 +226,6 @@ dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
 
 /* ---- on partitions ------------------------------------------------------- */
 
-typedef struct Part
-{
-	Oid			relid;
-	char	   *index_name;		/* to be built; NULL: it has one */
-} Part;
-
 typedef struct PartitionedBuild
 {
 	const DbOptIndexTarget *target;
@@ -279,10 +273,11 @@ has_part(const DbOptIndexTarget *target, Relation part)
 	return found;
 }
 
-static Part *
+/* Its index is to be built under this name; NULL: it has one. */
+static DbOptIndexPart *
 examine_part(const PartitionedBuild *build, Oid relid)
 {
-	Part	   *result = palloc0(sizeof(Part));
+	DbOptIndexPart *result = palloc0(sizeof(DbOptIndexPart));
 	DbOptIndexScope scope;
 	Relation	part;
 
@@ -311,7 +306,7 @@ missing_parts(const PartitionedBuild *build, MemoryContext context)
 	foreach(cell, find_all_inheritors(build->target->relid, AccessShareLock,
 									  NULL))
 	{
-		Part	   *part = examine_part(build, lfirst_oid(cell));
+		DbOptIndexPart *part = examine_part(build, lfirst_oid(cell));
 
 		if (part->index_name != NULL)
 			missing = lappend(missing, part);
@@ -333,7 +328,7 @@ create_step(void *arg)
 
 void
 dbopt_index_build_partitioned(const DbOptIndexTarget *target,
-							  MemoryContext context)
+							  MemoryContext context, List **parts)
 {
 	PartitionedBuild build = {
 		.target = target,
@@ -351,9 +346,10 @@ dbopt_index_build_partitioned(const DbOptIndexTarget *target,
 	}
 	foreach(cell, missing_parts(&build, context))
 	{
-		Part	   *part = lfirst(cell);
+		DbOptIndexPart *part = lfirst(cell);
 
 		dbopt_index_create_timed(target, part->relid, part->index_name);
+		*parts = lappend(*parts, part);
 	}
 	run_step(create_step, &build, context);
 	if (OidIsValid(build.replaced))

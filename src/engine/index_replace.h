@@ -20,9 +20,20 @@ extern void dbopt_index_replace(const DbOptIndexTarget *target,
 extern bool dbopt_index_is_partitioned(const DbOptIndexTarget *target,
 									   MemoryContext context);
 
-/* Builds on the partitions one by one, then on the whole. */
+/* An index on a partition that was built for the whole. */
+typedef struct DbOptIndexPart
+{
+	Oid			relid;			/* the partition */
+	char	   *index_name;
+} DbOptIndexPart;
+
+/*
+ * Builds on the partitions one by one, then on the whole.  Appends each of the
+ * former to *parts as soon as it is built.
+ */
 extern void dbopt_index_build_partitioned(const DbOptIndexTarget *target,
-										  MemoryContext context);
+										  MemoryContext context,
+										  List **parts);
 
 extern void dbopt_index_drop_partitioned(Oid index, MemoryContext context);
 

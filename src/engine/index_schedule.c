@@ -5,8 +5,9 @@
  * Run by the scheduler alone.  The queue is in dbopt_index_state; the first
  * entry is kept here, and read again when a build has ended and when the
  * configuration has changed.  An entry that says "building" while nobody
- * builds was left by a session that has gone, and is due again.  With
- * dbopt.auto_index a session is sent first to queue what is missing.
+ * builds was left by a session that has gone, and is due again.  When a
+ * declaration changes while its index is being built, the session is told so.
+ * With dbopt.auto_index a session is sent first to queue what is missing.
  */
 #include "postgres.h"
 
@@ -71,14 +72,22 @@ may_create(Oid owner, Oid schema)
 		dbopt_namespace_aclcheck(schema, owner, ACL_CREATE) == ACLCHECK_OK;
 }
 
+static bool
+is_outdated_build(const DbOptIndexState *state, const DbOptIndexRow *row)
+{
+	return state->progress == DBOPT_INDEX_BUILDING &&
+		dbopt_index_state_outdated(state, row);
+}
+
 /*
  * The role of the session that builds: the table's owner.  Where that one
  * cannot log in, or what a superuser has declared needs a right on the schema
  * that the owner lacks, it is a superuser, and CREATE INDEX itself becomes the
- * owner, in a security-restricted operation.
+ * owner, in a security-restricted operation.  So it is where something is only
+ * to be dropped, which may be on another table than the declared one.
  */
 static Oid
-builder_role(const DbOptIndexRow *row)
+builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
 {
 	Oid			relid = row != NULL ? dbopt_index_table_find(row->table_name) :
 	InvalidOid;
@@ -88,6 +97,11 @@ builder_role(const DbOptIndexRow *row)
 
 	if (!HeapTupleIsValid(tuple))
 		return role;
+	if (is_outdated_build(state, row))
+	{
+		ReleaseSysCache(tuple);
+		return role;
+	}
 	table = (Form_pg_class) GETSTRUCT(tuple);
 	if (may_create(table->relowner, table->relnamespace) ||
 		(row->author != NULL && can_log_in(table->relowner)))
@@ -139,12 +153,29 @@ comes_first(const DbOptIndexState *state, const DbOptIndexState *than)
 		strcmp(state->name, than->name) < 0;
 }
 
+/* What is built for a declaration that has changed is not wanted any more. */
+static void
+cancel_outdated(void)
+{
+	List	   *rows = dbopt_index_rows();
+	ListCell   *cell;
+
+	foreach(cell, dbopt_index_states())
+	{
+		DbOptIndexState *state = lfirst(cell);
+
+		if (is_outdated_build(state, dbopt_index_row_find(rows, state->name)))
+			dbopt_crew_cancel_build(state->name, state->declaration);
+	}
+}
+
 void
 dbopt_index_schedule_load(TimestampTz now)
 {
 	const DbOptIndexState *best = NULL;
 	ListCell   *cell;
 
+	cancel_outdated();
 	if (running)
 		return;
 	if (first_load)
@@ -162,8 +193,8 @@ dbopt_index_schedule_load(TimestampTz now)
 		return;
 	first.kind = DBOPT_JOB_INDEX;
 	namestrcpy(&first.index, best->name);
-	first_role = builder_role(dbopt_index_row_find(dbopt_index_rows(),
-												   best->name));
+	first_role = builder_role(best, dbopt_index_row_find(dbopt_index_rows(),
+														 best->name));
 	first_at = best->next_attempt_at;
 }
 

@@ -305,8 +305,9 @@ is_untidy(const DbOptIndexState *state, const DbOptIndexRow *row)
 	return false;
 }
 
-static void
-tidy(DbOptIndexState *state, const DbOptIndexRow *row, TimestampTz now)
+void
+dbopt_index_state_renew(DbOptIndexState *state, const DbOptIndexRow *row,
+						TimestampTz now)
 {
 	if (row == NULL)
 	{
@@ -338,6 +339,6 @@ dbopt_index_states_tidy(TimestampTz now)
 			return;
 		state = dbopt_index_state_lock(state->name);
 		if (is_untidy(state, row))
-			tidy(state, row, now);
+			dbopt_index_state_renew(state, row, now);
 	}
 }

@@ -73,6 +73,15 @@ extern void dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at);
 extern void dbopt_index_state_forget(DbOptIndexState *state);
 
 /*
+ * Writes that it is to be built as it is declared now, as if it had not been
+ * tried; or that nothing is to be done, where it is not declared any longer
+ * (NULL), or switched off.  For those who have locked it.
+ */
+extern void dbopt_index_state_renew(DbOptIndexState *state,
+									const DbOptIndexRow *row,
+									TimestampTz now);
+
+/*
  * What has failed and is declared in another way now is queued, as if it had
  * not been tried; states of what is not declared any longer are forgotten.
  * Leaves it for the next time while somebody else writes states.

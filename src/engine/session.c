@@ -214,8 +214,9 @@ set_defaults(void)
 }
 
 /*
- * A caller's cancel that arrives when another job has begun, or when the
- * session has given back its slot, is nobody's.
+ * A caller's cancel, or one of a declaration's build, that arrives when another
+ * job has begun, or when the session has given back its slot, is nobody's.  One
+ * who drops the extension may have sent the same signal.
  */
 static void
 handle_cancel(SIGNAL_ARGS)
@@ -226,7 +227,8 @@ handle_cancel(SIGNAL_ARGS)
 	if (session == NULL)
 		return;
 	call = pg_atomic_exchange_u64(&session->cancel, 0);
-	if (call == 0 || call == current_call)
+	if (call == 0 || call == current_call || dbopt_session_builds(call) ||
+		session->dismissed)
 		StatementCancelHandler(postgres_signal_arg);
 }
 

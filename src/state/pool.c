@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "state/circuit.h"
 #include "state/news.h"
@@ -13,6 +14,7 @@
 DbOptSession *dbopt_my_session = NULL;
 
 static TimestampTz first_retry_at = DT_NOEND;	/* not known to the scheduler */
+static volatile uint64 declaration_built = 0;	/* 0: none */
 
 /*
  * To be asked before each hand-out: what was committed before this call is
@@ -71,6 +73,7 @@ dbopt_session_hold(int handler_slot, const DbOptAdmission *admission)
 void
 dbopt_session_release(void)
 {
+	declaration_built = 0;
 	if (dbopt_my_session != NULL)
 		dbopt_my_session->admission.granted = 0;
 }
@@ -101,6 +104,25 @@ dbopt_session_take_retry(void)
 
 	first_retry_at = DT_NOEND;
 	return at;
+}
+
+void
+dbopt_session_build_begin(uint64 declaration)
+{
+	declaration_built = declaration;
+}
+
+void
+dbopt_session_build_end(void)
+{
+	declaration_built = 0;
+	QueryCancelPending = false;
+}
+
+bool
+dbopt_session_builds(uint64 declaration)
+{
+	return declaration != 0 && declaration == declaration_built;
 }
 
 bool

@@ -29,6 +29,17 @@ extern TimestampTz dbopt_session_take_retry(void);
 /* Counts events in and out of the handler's in_flight. */
 extern void dbopt_session_in_flight(int handler_slot, int delta);
 
+/*
+ * The index of the declaration with this hash is being built, until the second
+ * call, or the end of the job: it may be cancelled for that declaration.  What
+ * has been cancelled and not noticed is forgotten with it.
+ */
+extern void dbopt_session_build_begin(uint64 declaration);
+extern void dbopt_session_build_end(void);
+
+/* In a signal handler: is that so? */
+extern bool dbopt_session_builds(uint64 declaration);
+
 /* DROP EXTENSION wants the job to end, and to leave dbopt's tables alone. */
 extern bool dbopt_session_dismissed(void);
 

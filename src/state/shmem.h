@@ -257,8 +257,9 @@ typedef struct DbOptSession
 								 * present chunk */
 	pg_atomic_uint64 looked_at; /* news_taken when it last looked for events:
 								 * it has seen all news up to then */
-	pg_atomic_uint64 cancel;	/* the call that a SIGINT is meant for; 0: any
-								 * job */
+	pg_atomic_uint64 cancel;	/* the call, or the hash of the declaration
+								 * whose index is built, that a SIGINT is
+								 * meant for; 0: any job */
 
 	/* Written by the session before it has a pid that anybody looks at. */
 	char		error_code[6];	/* why it could not connect; "": unknown */

@@ -78,16 +78,6 @@ sub builder
 	return sql("SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'", $database);
 }
 
-sub cancel
-{
-	my ($name) = @_;
-	my $pid = builder();
-
-	sql("SELECT pg_cancel_backend($pid)");
-	wait_for("SELECT error_code = '57014' FROM dbopt_index_state WHERE name = '$name'", "$name: the build is cancelled");
-	return;
-}
-
 my $schema = q{
 	CREATE TABLE things (id int, name text);
 	INSERT INTO things SELECT i, 'thing ' || i FROM generate_series(1, 2000) i;
@@ -171,13 +161,13 @@ is(sql(q{SELECT status, last_error IS NULL FROM dbopt_index_status() WHERE name 
 	'another table under the name has nothing to do with it');
 sql(q{DELETE FROM dbopt_index WHERE name IN ('mended', 'moved', 'kept', 'off'); DROP INDEX moved; DROP TABLE doubles});
 
-# The declaration goes, and then the build.
+# The declaration goes, and the build with it.
 $writer = start_build('recanted', 'things', '(id, name)');
 sql(q{DELETE FROM dbopt_index WHERE name = 'recanted'});
-cancel('recanted');
+wait_for(q{SELECT count(*) = 0 FROM pg_stat_progress_create_index}, 'what is not declared any longer is not built');
 $writer->query_safe('COMMIT');
 $writer->quit;
-wait_for(q{SELECT NOT EXISTS (SELECT FROM pg_class WHERE relname = 'recanted')}, 'what is not declared any longer is dropped');
+wait_for(q{SELECT NOT EXISTS (SELECT FROM pg_class WHERE relname = 'recanted')}, '... and what is left of it is dropped');
 
 # While an index is replaced, its name is given to one of another table.
 sql('CREATE TABLE others (a int); CREATE INDEX taken ON things (name)');
