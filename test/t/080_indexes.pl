@@ -336,6 +336,30 @@ is(status('meanwhile'), 'valid', 'built in one database');
 is( $node->safe_psql('second', q{SELECT count(*) FROM dbopt_index_status() WHERE table_name = 'api_keys' AND status = 'valid'}),
 	4, 'and in the other');
 
+# Names that would be something else in SQL are names: also where one index is
+# built to take another's place, and what a failure has left is dropped.
+$node->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA "s""; --";
+	CREATE TABLE "s""; --"."t (a); DROP TABLE users; --" AS SELECT 1 AS "a"")" FROM generate_series(1, 2);
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique)
+		VALUES ('i"; DROP TABLE users; --', '"s""; --"."t (a); DROP TABLE users; --"', '("a"")")', true);
+});
+my $injected = q{SELECT status FROM dbopt_index_status() WHERE name ~ '^i"'};
+($ret, $out, $err) = $node->psql('postgres', 'CALL dbopt_ensure_indexes(NULL, true)');
+like($err, qr/index "i"; DROP TABLE users; --" could not be built: could not create unique index/, 'a name is a name');
+is(invalid_indexes(), 0, '... and its leftover is dropped');
+foreach my $definition ('("a"")")', '("a"")" DESC)')
+{
+	$node->safe_psql('postgres', qq{
+		UPDATE dbopt_index SET is_unique = false, definition = '$definition' WHERE name ~ '^i"';
+		CALL dbopt_ensure_indexes(NULL, true);
+	});
+	is($node->safe_psql('postgres', $injected), 'valid', "... and built: $definition");
+}
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_indexes WHERE schemaname = 's"; --'}),
+	1, '... alone');
+
 # What dbopt has built is dropped; what it found stays.
 $node->safe_psql('postgres', q{CREATE INDEX found ON users (last_name);
 	INSERT INTO dbopt_index VALUES ('found', 'users', '(last_name)')});
