@@ -271,6 +271,8 @@ ask_for_session(void)
 static void
 put_off_start(const DbOptCrewRole *role, TimestampTz now)
 {
+	dbopt_crew_count(DBOPT_POOL_CREATE_REQUEST);
+	dbopt_crew_count(DBOPT_POOL_CREATE_FAIL);
 	slot_failures++;
 	slot_retry_at = now + dbopt_backoff_base(&start_backoff, slot_failures);
 	pg_atomic_write_u32(&my_slot()->wants_session, 1);

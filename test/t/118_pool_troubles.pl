@@ -1,0 +1,130 @@
+# What a caller is told when it has no session, what is counted then, and that
+# an error names what it would name without a pool.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# There is room for one session.
+my $node = PostgreSQL::Test::Cluster->new('pool_troubles');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+	shared_preload_libraries = 'dbopt'
+	max_worker_processes = 16
+	dbopt.max_workers = 1
+	dbopt.pool_min = 0
+	dbopt.pool_max = 4
+	dbopt.pool_idle_timeout = '1 h'
+	dbopt.pool_acquire_timeout = '60 s'
+	fsync = off
+});
+$node->start;
+asking($node);
+
+sub set_reload
+{
+	my ($setting) = @_;
+
+	sql("ALTER SYSTEM SET $setting");
+	$node->reload;
+	return;
+}
+
+sub failure
+{
+	my ($statement) = @_;
+	my ($status, $printed, $errors) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
+
+	return $errors;
+}
+
+sub count_of
+{
+	my ($event) = @_;
+
+	return sql("SELECT count FROM dbopt_pool_events() WHERE event = '$event'");
+}
+
+my $call = q{SELECT dbopt_with_connection('SELECT 1')};
+my $used = '(SELECT used FROM dbopt_pool_stats())';
+
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE ROLE app LOGIN;
+	UPDATE dbopt_retry_policy SET failure_threshold = 1000000 WHERE name = 'database';
+});
+
+# ---- how long sessions take to be created --------------------------------
+
+sql($call);
+my $created = q{(SELECT sum(value) FROM dbopt_metrics() WHERE name = 'database.pool.create.duration.%s')};
+is(sql(sprintf "SELECT $created", 'count'), 1, 'a session has been created, and its time counted');
+is(count_of('createSuccess'), 1, 'as the event is');
+is(sql(sprintf "SELECT $created > 0 AND $created * interval '1 s' < now() - pg_postmaster_start_time()", 'sum', 'sum'),
+	't', 'for as long as it can have taken');
+is(sql(q{SELECT max(value) FROM dbopt_metrics() WHERE name = 'database.pool.create.duration.bucket'}), 1, 'in one of the buckets');
+
+# ---- why there is none ---------------------------------------------------
+
+set_reload(q{dbopt.pool_acquire_timeout = '1 s'});
+my $failed;
+my $lock = $node->background_psql('postgres');
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+my $caller = $node->background_psql('postgres');
+$caller->query_until(qr/started/, qq{\\echo started\nSELECT dbopt_with_connection('SELECT pg_advisory_xact_lock_shared(1)');\n});
+wait_for("$used = 1", 'a caller has the only session');
+$failed = count_of('createFail');
+like(failure($call),
+	qr/ERROR:  53300: .*\nDETAIL:  No background worker slot is free; sessions in use: 1\.\nHINT:  .*max_worker_processes/, 'no worker slot');
+cmp_ok(count_of('createFail'), '>', $failed, 'and is counted');
+is(count_of('createSuccess') + count_of('createFail'), count_of('createRequest'), 'each that was to be created was or not');
+set_reload('dbopt.pool_max = 1');
+wait_for(q{(SELECT max FROM dbopt_pool_stats()) = 1}, 'the pool is smaller');
+like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  All sessions are in use \(1\): a caller of role /, 'the pool is full');
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+$_->quit foreach $lock, $caller;
+wait_for("$used = 0", 'all sessions are free');
+
+my $launcher = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt launcher'});
+END { kill 'CONT', $launcher if defined $launcher; }
+kill 'STOP', $launcher;
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'});
+wait_for(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type IN ('dbopt scheduler', 'dbopt session')}, 'the scheduler has gone');
+like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  This database has no dbopt scheduler at present\./, 'no scheduler');
+kill 'CONT', $launcher;
+$launcher = undef;
+set_reload(q{dbopt.pool_acquire_timeout = '60 s'});
+is(sql($call), '{"?column?": 1}', 'when there is one again, a caller is served');
+
+# ---- errors name what they are about -------------------------------------
+
+sql(q{
+	CREATE SCHEMA own;
+	CREATE DOMAIN own.positive AS int CONSTRAINT above CHECK (VALUE > 0);
+	CREATE TABLE own.t (a int CONSTRAINT one UNIQUE, b text NOT NULL DEFAULT '', c own.positive,
+		d int CONSTRAINT even CHECK (d % 2 = 0), CONSTRAINT refers FOREIGN KEY (d) REFERENCES own.t (a));
+	INSERT INTO own.t (a) VALUES (1);
+});
+my %names = (
+	'INSERT INTO own.t (a) VALUES (1)' => 'SCHEMA NAME:  own|TABLE NAME:  t|CONSTRAINT NAME:  one',
+	'INSERT INTO own.t (b) VALUES (NULL)' => 'SCHEMA NAME:  own|TABLE NAME:  t|COLUMN NAME:  b',
+	'INSERT INTO own.t (c) VALUES (0)' => 'SCHEMA NAME:  own|DATATYPE NAME:  positive|CONSTRAINT NAME:  above',
+	'INSERT INTO own.t (d) VALUES (3)' => 'SCHEMA NAME:  own|TABLE NAME:  t|CONSTRAINT NAME:  even',
+	'INSERT INTO own.t (d) VALUES (4)' => 'SCHEMA NAME:  own|TABLE NAME:  t|CONSTRAINT NAME:  refers');
+foreach my $statement (sort keys %names)
+{
+	my $own = failure($statement);
+	my $pooled = failure("SELECT dbopt_with_connection('$statement')");
+
+	is(join('|', $pooled =~ /^(\w+ NAME: .*)$/mg), $names{$statement}, "names in the error of $statement");
+	is(($pooled =~ /(ERROR: .*\n(?:DETAIL: .*\n)?)/)[0], ($own =~ /(ERROR: .*\n(?:DETAIL: .*\n)?)/)[0], '... which is the same');
+}
+
+$node->stop;
+done_testing();
