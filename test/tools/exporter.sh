@@ -79,6 +79,64 @@ dashboard_names() {
 		}' doc/monitoring/grafana-dashboard.json | sort -u
 }
 
+# dashboard_labels: "metric label" for each label that a query of the dashboard
+# chooses, sums or shows by.
+dashboard_labels() {
+	perl -MJSON::PP -0777 -ne '
+		foreach my $panel (@{ decode_json($_)->{panels} })
+		{
+			foreach my $target (@{ $panel->{targets} })
+			{
+				my ($metric, $chosen) = $target->{expr} =~ /\b((?:database|circuit|dbopt)_\w+)(?:\{(.*?)\})?/;
+				my @labels = ($chosen // "") =~ /(\w+) *[!=]/g;
+				push @labels, ($target->{legendFormat} // "") =~ /\{\{(\w+)\}\}/g;
+				push @labels, map { split /, */ } $target->{expr} =~ /\bby \((.*?)\)/g;
+				print "$metric $_\n" foreach @labels;
+			}
+		}' doc/monitoring/grafana-dashboard.json | sort -u
+}
+
+# labels FILE: "metric label" for each label of the metrics in a page.
+labels() {
+	perl -ne 'next unless /^(\w+)\{(.*)\} /;
+		my ($name, $labels) = ($1, $2);
+		print "$name $1\n" while $labels =~ /(\w+)="(?:[^"\\]|\\.)*"/g' "$1" | sort -u
+}
+
+# Ids that are unique, places that do not overlap and stay within the 24
+# columns, and one source of data, which is the variable.
+check_dashboard() {
+	perl -MJSON::PP -0777 -ne '
+		my $dashboard = decode_json($_);
+		my (%ids, %taken, @wrong);
+		my @variables = map { $_->{name} } grep { $_->{type} eq "datasource" } @{ $dashboard->{templating}{list} };
+		push @wrong, "variables" if "@variables" ne "datasource";
+		foreach my $panel (@{ $dashboard->{panels} })
+		{
+			my $place = $panel->{gridPos};
+			my $id = $panel->{id} // "none";
+
+			push @wrong, "id $id" if $id !~ /^[1-9]\d*$/ || $ids{$id}++;
+			push @wrong, "title of $id" unless length($panel->{title} // "");
+			push @wrong, "place of $id" if $place->{x} < 0 || $place->{w} < 1 || $place->{h} < 1 || $place->{x} + $place->{w} > 24;
+			foreach my $x ($place->{x} .. $place->{x} + $place->{w} - 1)
+			{
+				foreach my $y ($place->{y} .. $place->{y} + $place->{h} - 1)
+				{
+					push @wrong, "$id overlaps" if $taken{"$x $y"}++;
+				}
+			}
+			push @wrong, "queries of $id" unless @{ $panel->{targets} || [] };
+			foreach my $part ($panel, @{ $panel->{targets} || [] })
+			{
+				my $source = $part->{datasource} || {};
+				push @wrong, "source of $id" if ($source->{type} // "") ne "prometheus" || ($source->{uid} // "") ne "\${datasource}";
+			}
+		}
+		print STDERR "# $_\n" foreach @wrong;
+		exit(@wrong || !%ids ? 1 : 0)' doc/monitoring/grafana-dashboard.json
+}
+
 create_database() {
 	psql -X -q -v ON_ERROR_STOP=1 -d postgres -c 'CREATE DATABASE exporter' -c 'CREATE ROLE exporter LOGIN IN ROLE pg_monitor' &&
 		psql -X -q -v ON_ERROR_STOP=1 <<-'SQL'
@@ -156,6 +214,10 @@ result "health and backlog are there, for a member of pg_monitor" $?
 
 [ -n "$(dashboard_names)" ] && ! comm -23 <(dashboard_names) <(names "$work/page") | grep . >&2
 result "every metric of the dashboard exists" $?
+[ -n "$(dashboard_labels)" ] && ! comm -23 <(dashboard_labels) <(labels "$work/page") | grep . >&2
+result "and has the labels that the dashboard uses" $?
+check_dashboard
+result "the dashboard's panels have ids, places and a source" $?
 
 if [ $failed != 0 ]; then
 	tail -n 20 "$work/log" >&2
