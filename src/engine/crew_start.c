@@ -181,6 +181,7 @@ fill_slot(DbOptSession *session, Oid role, TimestampTz now)
 	session->parted = false;
 	session->admission.granted = 0;
 	session->in_flight = 0;
+	session->error_code[0] = session->error[0] = '\0';
 }
 
 /*

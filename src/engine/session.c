@@ -22,6 +22,7 @@
 #include "engine/log_build.h"
 #include "engine/pooled.h"
 #include "engine/session.h"
+#include "engine/session_failure.h"
 #include "engine/worker.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -135,6 +136,7 @@ session_exit(int code, Datum arg)
 		dbopt_caller_lose(&session->job);
 	if (session->state == DBOPT_SESSION_BUSY)
 		count(session, DBOPT_POOL_ERROR);
+	dbopt_session_failure_tell(session);
 	dboid = session->dboid;
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
@@ -292,11 +294,13 @@ connect_session(void)
 	pqsignal(SIGINT, handle_cancel);
 	dbopt_worker_signals();
 	catch_terminate();
+	dbopt_session_failure_watch();
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
 	before_shmem_exit(note_departure, (Datum) 0);
 	set_defaults();
 	validate_session();
+	dbopt_session_failure_unwatch();
 }
 
 /* ---- jobs ---------------------------------------------------------------- */

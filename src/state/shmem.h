@@ -261,8 +261,8 @@ typedef struct DbOptSession
 								 * whose index is built, that a SIGINT is
 								 * meant for; 0: any job */
 
-	/* Written by the session before it has a pid that anybody looks at. */
-	char		error_code[6];	/* why it could not connect; "": unknown */
+	/* Written by the session as it ends. */
+	char		error_code[6];	/* why it could not be created; "": unknown */
 	char		error[DBOPT_ERROR_LENGTH];
 } DbOptSession;
 

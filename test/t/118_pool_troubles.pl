@@ -87,9 +87,25 @@ is(count_of('createSuccess') + count_of('createFail'), count_of('createRequest')
 set_reload('dbopt.pool_max = 1');
 wait_for(q{(SELECT max FROM dbopt_pool_stats()) = 1}, 'the pool is smaller');
 like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  All sessions are in use \(1\): a caller of role /, 'the pool is full');
+
+# A role loses its right while its caller waits.
+set_reload(q{dbopt.pool_acquire_timeout = '10 s'});
+wait_for(q{current_setting('dbopt.pool_acquire_timeout') = '10s'}, 'a caller waits for longer');
+my $refused = $node->background_psql('postgres', on_error_stop => 0);
+$refused->query_until(qr/started/, qq{SET ROLE app;\n\\echo started\n$call;\n});
+wait_for('(SELECT waiting FROM dbopt_pool_stats()) = 1', 'another one waits');
+sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+$failed = count_of('createFail');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 $_->quit foreach $lock, $caller;
 wait_for("$used = 0", 'all sessions are free');
+ok(pump_until($refused->{run}, $refused->{timeout}, \$refused->{stderr}, qr/HINT: /), 'the call fails in time');
+like($refused->{stderr}, qr/DETAIL:  The last session could not be created: permission denied for database "postgres" \(SQLSTATE 42501\)\./,
+	'its session cannot be created');
+cmp_ok(count_of('createFail'), '>', $failed, 'and is counted');
+$refused->quit;
+sql('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+is(sql("SET ROLE app; $call"), '{"?column?": 1}', 'with the right again, it is');
 
 my $launcher = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt launcher'});
 END { kill 'CONT', $launcher if defined $launcher; }

@@ -1,0 +1,55 @@
+/*
+ * session_failure.c
+ *		Why a session could not be created, for who waits for it.
+ *
+ * Run by pool sessions until they can be given jobs.  An error ends the process
+ * then, and is caught on its way to the server log; with log_min_messages above
+ * FATAL nothing is on that way, and the reason stays unknown.
+ */
+#include "postgres.h"
+
+#include "engine/session_failure.h"
+#include "mb/pg_wchar.h"
+
+static emit_log_hook_type previous_hook = NULL;
+static char error_code[6];		/* "": nothing has failed */
+static char error[DBOPT_ERROR_LENGTH];
+
+static void
+keep_error(ErrorData *edata)
+{
+	if (edata->elevel >= ERROR && edata->message != NULL)
+	{
+		int			length = pg_mbcliplen(edata->message,
+										  strlen(edata->message),
+										  sizeof(error) - 1);
+
+		strlcpy(error_code, unpack_sql_state(edata->sqlerrcode),
+				sizeof(error_code));
+		memcpy(error, edata->message, length);
+		error[length] = '\0';
+	}
+	if (previous_hook != NULL)
+		previous_hook(edata);
+}
+
+void
+dbopt_session_failure_watch(void)
+{
+	previous_hook = emit_log_hook;
+	emit_log_hook = keep_error;
+}
+
+void
+dbopt_session_failure_unwatch(void)
+{
+	emit_log_hook = previous_hook;
+	error_code[0] = '\0';
+}
+
+void
+dbopt_session_failure_tell(DbOptSession *session)
+{
+	strlcpy(session->error_code, error_code, sizeof(session->error_code));
+	strlcpy(session->error, error, sizeof(session->error));
+}
