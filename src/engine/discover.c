@@ -91,9 +91,9 @@ match_cursors(const void *a, const void *b, Size size)
 	return strcmp(left->event_type, right->event_type);
 }
 
-/* The cursors of a source, by handler and event type. */
+/* The cursors of a source, by handler and event type; adds their types. */
 static HTAB *
-load_existing(const DbOptSource *source)
+load_existing(const DbOptSource *source, List **types)
 {
 	HASHCTL		control = {
 		.keysize = sizeof(CursorKey),
@@ -112,8 +112,10 @@ load_existing(const DbOptSource *source)
 		DbOptCursor *cursor = lfirst(cell);
 		CursorKey	key = {cursor->handler_id, cursor->event_type};
 
-		if (cursor->source_id == source->source_id)
-			(void) hash_search(existing, &key, HASH_ENTER, NULL);
+		if (cursor->source_id != source->source_id)
+			continue;
+		(void) hash_search(existing, &key, HASH_ENTER, NULL);
+		*types = lappend(*types, cursor->event_type);
 	}
 	return existing;
 }
@@ -170,7 +172,17 @@ discover_type(Discovery *discovery, const char *event_type)
 	}
 }
 
-/* A source that cannot be read at present has no types to discover. */
+static int
+compare_types(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/*
+ * A source that cannot be read at present has no types to discover.  A type
+ * that has a cursor counts also when no event of it is there: its news lead to
+ * no discovery, so all its handlers need their cursors before.
+ */
 int
 dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
 					   HTAB *unwanted)
@@ -180,6 +192,7 @@ dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
 	DbOptLog   *log = dbopt_log_try_open(source->relid, &problem);
 	Snapshot	snapshot;
 	List	   *types;
+	const char *last = NULL;
 	ListCell   *cell;
 
 	if (log == NULL)
@@ -189,11 +202,16 @@ dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
 	UnregisterSnapshot(snapshot);
 	discovery.log = log;
 	discovery.patterns = dbopt_patterns_make(config, source);
-	discovery.existing = load_existing(source);
+	discovery.existing = load_existing(source, &types);
+	list_sort(types, compare_types);
 	foreach(cell, types)
 	{
+		const char *type = lfirst(cell);
+
 		CHECK_FOR_INTERRUPTS();
-		discover_type(&discovery, lfirst(cell));
+		if (last == NULL || strcmp(type, last) != 0)
+			discover_type(&discovery, type);
+		last = type;
 	}
 	dbopt_log_close(log);
 	return discovery.created;

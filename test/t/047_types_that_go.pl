@@ -51,6 +51,23 @@ delivered_after('Deleted', q{SELECT put('Deleted'); DELETE FROM events WHERE eve
 delivered_after('Renamed', q{SELECT put('Renamed'); UPDATE events SET event_type = 'Known' WHERE event_type = 'Renamed';},
 	'an event that gets another type');
 
+# A type that other handlers have cursors for, and whose events are deleted, is
+# no news when it comes again: who registers meanwhile has to get it all the same.
+delivered_after('Dormant', '', 'an event that stays');
+$node->safe_psql('postgres', q{
+	DELETE FROM events WHERE event_type = 'Dormant';
+	CREATE FUNCTION late(e events) RETURNS void LANGUAGE sql
+		AS $$ INSERT INTO effects VALUES ('late', e.id, e.event_type) $$;
+	SELECT dbopt_register_handler('late', '*', 'late(events)');
+});
+drained($node, 'with a handler that came later');
+$node->safe_psql('postgres', "SELECT put('Dormant')");
+drained($node, 'a type that had no event when the handler came');
+is( $node->safe_psql('postgres', q{
+		SELECT handler, count(*) FROM effects WHERE event_type = 'Dormant' GROUP BY 1 ORDER BY 1}),
+	"handle|2\nlate|1",
+	'a type that had no event when the handler came is delivered to it');
+
 # How often the log's index was scanned.  What the scheduler has counted is told
 # as it ends.
 sub scans
