@@ -42,11 +42,13 @@ typedef struct DbOptVersion
 /* All of these in a transaction; results in the caller's memory context. */
 
 /*
- * Creates the cursors that a source's event types and handlers call for.
- * Returns how many, and adds the types without a handler to "unwanted".
+ * Creates the cursors that a source's event types and handlers call for, adds
+ * their number to *created and the types without a handler to "unwanted".
+ * False: the log cannot be read at present.
  */
-extern int	dbopt_cursors_discover(const DbOptConfig *config,
-								   const DbOptSource *source, HTAB *unwanted);
+extern bool dbopt_cursors_discover(const DbOptConfig *config,
+								   const DbOptSource *source, HTAB *unwanted,
+								   int *created);
 
 /* All cursors, as DbOptCursor *. */
 extern List *dbopt_cursors_load(void);

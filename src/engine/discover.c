@@ -179,32 +179,37 @@ compare_types(const ListCell *a, const ListCell *b)
 }
 
 /*
- * A source that cannot be read at present has no types to discover.  A type
- * that has a cursor counts also when no event of it is there: its news lead to
- * no discovery, so all its handlers need their cursors before.
+ * The types in the log, and those that have a cursor though no event of theirs
+ * is there: news of them lead to no discovery, so all their handlers need
+ * cursors before.  Each once or more, in order.
  */
-int
+static List *
+types_to_serve(Discovery *discovery, DbOptLog *log)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	List	   *types = dbopt_log_event_types(log, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	discovery->existing = load_existing(discovery->source, &types);
+	list_sort(types, compare_types);
+	return types;
+}
+
+bool
 dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
-					   HTAB *unwanted)
+					   HTAB *unwanted, int *created)
 {
 	Discovery	discovery = {.source = source,.unwanted = unwanted};
 	char	   *problem;
 	DbOptLog   *log = dbopt_log_try_open(source->relid, &problem);
-	Snapshot	snapshot;
-	List	   *types;
 	const char *last = NULL;
 	ListCell   *cell;
 
 	if (log == NULL)
-		return 0;
-	snapshot = dbopt_snapshot_new();
-	types = dbopt_log_event_types(log, snapshot);
-	UnregisterSnapshot(snapshot);
+		return false;
 	discovery.log = log;
 	discovery.patterns = dbopt_patterns_make(config, source);
-	discovery.existing = load_existing(source, &types);
-	list_sort(types, compare_types);
-	foreach(cell, types)
+	foreach(cell, types_to_serve(&discovery, log))
 	{
 		const char *type = lfirst(cell);
 
@@ -214,5 +219,6 @@ dbopt_cursors_discover(const DbOptConfig *config, const DbOptSource *source,
 		last = type;
 	}
 	dbopt_log_close(log);
-	return discovery.created;
+	*created += discovery.created;
+	return true;
 }

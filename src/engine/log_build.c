@@ -27,10 +27,10 @@
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/exec.h"
-#include "engine/index_build.h"
 #include "engine/leave.h"
 #include "engine/log_build.h"
 #include "engine/log_index.h"
+#include "engine/log_leftover.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "miscadmin.h"
@@ -60,9 +60,7 @@ typedef struct Build
 	TimestampTz since;
 	bool		built;			/* a statement has been run */
 	char	   *statement;		/* the next one; NULL: nothing is left to do */
-	Oid			relid;			/* table or partition that it is for */
-	char	   *key_column;
-	List	   *leftovers;		/* OIDs */
+	DbOptLogLeftovers leftovers;	/* of what is about to be built */
 	DbOptFailure failure;
 } Build;
 
@@ -131,9 +129,9 @@ statement_for(Oid relid, const char *key_column)
 static void
 note_table(Build *build, const DbOptSource *source, Oid relid)
 {
-	build->relid = relid;
-	build->key_column = MemoryContextStrdup(build->context,
-											source->key_column);
+	build->leftovers.relid = relid;
+	build->leftovers.key_column = MemoryContextStrdup(build->context,
+													  source->key_column);
 }
 
 /*
@@ -302,67 +300,6 @@ note_failure(void *arg)
 	commit(build);
 }
 
-/* ---- when dbopt is dropped meanwhile ------------------------------------- */
-
-/*
- * Finds what is left on the table, whoever else builds or drops its indexes
- * having ended.  What has been half dropped is not found again, and is known
- * from before.
- */
-static void
-find_leftovers(Build *build)
-{
-	Relation	rel;
-	MemoryContext previous;
-	ListCell   *cell;
-
-	dbopt_exec_begin();
-	LockRelationOid(build->relid, ShareUpdateExclusiveLock);
-	rel = try_table_open(build->relid, NoLock);
-	previous = MemoryContextSwitchTo(build->context);
-	if (rel != NULL)
-	{
-		foreach(cell, dbopt_log_indexes(rel, build->key_column, false))
-		{
-			if (!get_rel_relispartition(lfirst_oid(cell)))
-				build->leftovers = list_append_unique_oid(build->leftovers,
-														  lfirst_oid(cell));
-		}
-		table_close(rel, NoLock);
-	}
-	MemoryContextSwitchTo(previous);
-	commit(build);
-}
-
-/* It may have gone by itself. */
-static void
-drop_leftover(Build *build, Oid index)
-{
-	char	   *schema;
-	char	   *name;
-
-	dbopt_exec_begin();
-	MemoryContextSwitchTo(build->context);
-	schema = get_namespace_name(get_rel_namespace(index));
-	name = get_rel_name(index);
-	commit(build);
-	if (schema != NULL && name != NULL)
-		dbopt_index_drop_concurrently(schema, name);
-}
-
-static void
-clean_up(void *arg)
-{
-	Build	   *build = arg;
-	ListCell   *cell;
-
-	find_leftovers(build);
-	foreach(cell, build->leftovers)
-		drop_leftover(build, lfirst_oid(cell));
-}
-
-/* ---- the job ------------------------------------------------------------- */
-
 static void
 log_build(const Build *build, const char *message)
 {
@@ -402,13 +339,14 @@ dbopt_log_build_run(const DbOptJob *job, DbOptJobResult *result)
 	build.context = AllocSetContextCreate(TopMemoryContext, "dbopt log index",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(build.context);
+	build.leftovers.context = build.context;
 	pin_settings();
 	build.since = GetCurrentTimestamp();
 	done = dbopt_exec_guard(build_all, &build, &build.failure);
 	if (dbopt_session_dismissed())
 	{
-		if (OidIsValid(build.relid))
-			dbopt_leave(clean_up, &build,
+		if (OidIsValid(build.leftovers.relid))
+			dbopt_leave(dbopt_log_leftovers_drop, &build.leftovers,
 						psprintf("the log index of source %d",
 								 build.source_id));
 	}

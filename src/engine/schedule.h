@@ -230,8 +230,8 @@ typedef struct DbOptRefresh
 	HTAB	   *unwanted;		/* types that were found, but no handler
 								 * wants: dbopt_news_hash() */
 	int			created;		/* cursors */
-	bool		passed_over;	/* an events table was locked */
-	bool		incomplete;		/* that, or a row was: to be repeated */
+	bool		passed_over;	/* an events table was not looked into */
+	bool		incomplete;		/* that, or a row was locked: to be repeated */
 } DbOptRefresh;
 
 /* In a transaction.  False: the extension is not there. */

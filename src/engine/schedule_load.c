@@ -242,7 +242,10 @@ make_type_set(void)
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* Leaves out a table that is locked rather than keep all the others waiting. */
+/*
+ * Leaves out a table that is locked rather than keep all the others waiting,
+ * and one whose log has gone without its state having been looked at yet.
+ */
 static void
 discover_cursors(const DbOptConfig *config, DbOptRefresh *what)
 {
@@ -255,10 +258,9 @@ discover_cursors(const DbOptConfig *config, DbOptRefresh *what)
 
 		if (!source->usable)
 			continue;
-		if (dbopt_log_try_lock(source->relid, AccessShareLock))
-			what->created += dbopt_cursors_discover(config, source,
-													what->unwanted);
-		else
+		if (!dbopt_log_try_lock(source->relid, AccessShareLock) ||
+			!dbopt_cursors_discover(config, source, what->unwanted,
+									&what->created))
 			what->passed_over = true;
 	}
 	what->incomplete = what->passed_over;

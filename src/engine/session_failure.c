@@ -12,13 +12,14 @@
 #include "mb/pg_wchar.h"
 
 static emit_log_hook_type previous_hook = NULL;
+static bool watching = false;
 static char error_code[6];		/* "": nothing has failed */
 static char error[DBOPT_ERROR_LENGTH];
 
 static void
 keep_error(ErrorData *edata)
 {
-	if (edata->elevel >= ERROR && edata->message != NULL)
+	if (watching && edata->elevel >= ERROR && edata->message != NULL)
 	{
 		int			length = pg_mbcliplen(edata->message,
 										  strlen(edata->message),
@@ -38,13 +39,15 @@ dbopt_session_failure_watch(void)
 {
 	previous_hook = emit_log_hook;
 	emit_log_hook = keep_error;
+	watching = true;
 }
 
+/* The hook stays: somebody else's may lead to it by now. */
 void
 dbopt_session_failure_unwatch(void)
 {
-	emit_log_hook = previous_hook;
-	error_code[0] = '\0';
+	watching = false;
+	error_code[0] = error[0] = '\0';
 }
 
 void
