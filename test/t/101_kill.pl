@@ -1,5 +1,5 @@
-# Processes that die without a word, under load, and at chosen moments: the
-# postmaster starts everything anew, and each event has its effect once.
+# Processes that are told to end, stand still, or die without a word, under load
+# and at chosen moments: each event has its effect once.
 use strict;
 use warnings;
 
@@ -26,9 +26,16 @@ sub add_event
 {
 	my ($table, $type) = @_;
 
-	$node->safe_psql('postgres', "INSERT INTO $table (event_type, aggregate_type, aggregate_id, aggregate_version, data)
-		VALUES ('$type', 'o', dbopt_uuid_v7(), 1, '{}')");
-	return;
+	return $node->safe_psql('postgres', "INSERT INTO $table (event_type, aggregate_type, aggregate_id, aggregate_version, data)
+		VALUES ('$type', 'o', dbopt_uuid_v7(), 1, '{}') RETURNING id");
+}
+
+# How often a handler has had an effect for an event.
+sub effects
+{
+	my ($handler, $id) = @_;
+
+	return $node->safe_psql('postgres', "SELECT count(*) FROM effects WHERE handler = '$handler' AND id = '$id'");
 }
 
 sub turn
@@ -50,7 +57,79 @@ sub session_waiting
 	return $node->safe_psql('postgres', "SELECT min(pid) $query");
 }
 
-# ---- under load -----------------------------------------------------------
+# Between handing out and running: the chunk is there, the handler has not
+# begun.  Where it is a parked event that waits, another one is added.
+sub handed_out
+{
+	my ($locker) = @_;
+	my ($waiting, $chunks, $id);
+
+	foreach (1 .. 20)
+	{
+		$locker->query_safe('BEGIN');
+		$locker->query_safe('LOCK TABLE dbopt_ordered IN SHARE MODE');
+		$id = add_event('log', 'ORDERED');
+		$waiting = session_waiting("wait_event_type = 'Lock'");
+		$chunks = $node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_chunk');
+		last if $chunks > 0;
+		$locker->query_safe('COMMIT');
+	}
+	cmp_ok($chunks, '>', 0, 'a chunk is handed out, and not yet run');
+	return ($waiting, $id);
+}
+
+# ---- sessions that end or stand still ---------------------------------------
+
+# Before anything has crashed, and while nothing else is delivered.
+# One that is told to end in the middle of a handler counts against no event.
+turn('linger', 'true');
+my $event = add_event('log', 'LINGER');
+my $pid = session_waiting("wait_event = 'PgSleep'");
+turn('linger', 'false');
+kill 'TERM', $pid;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'plain' AND id = '$event'"),
+	'after SIGTERM in the middle of a handler another session runs it');
+is($node->safe_psql('postgres', "SELECT count(*) FROM dbopt_pending_retries WHERE handler = 'plain'"), '0', '... and it has not failed');
+
+# A session that stands still and goes on is not taken for dead.
+turn('linger', 'true');
+add_event('log', 'LINGER');
+$pid = session_waiting("wait_event = 'PgSleep'");
+kill 'STOP', $pid;
+delivers_again($node, 'beside a session that stands still');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+turn('linger', 'false');
+kill 'CONT', $pid;
+delivers_again($node, 'when it goes on');
+
+# Between hand-out and run.
+my $locker = $node->background_psql('postgres');
+($pid, $event) = handed_out($locker);
+kill 'STOP', $pid;
+$locker->query_safe('COMMIT');
+delivers_again($node, 'beside a session that stands still between hand-out and run');
+is(effects('in_order', $event), '0', '... whose events nobody else runs');
+kill 'CONT', $pid;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'in_order' AND id = '$event'"),
+	'... and it does when it goes on');
+$locker->quit;
+
+# Between run and commit.
+turn('late', 'true');
+$event = add_event('marked', 'T1');
+$pid = session_waiting("wait_event = 'PgSleep'");
+turn('late', 'false');
+kill 'STOP', $pid;
+my $other = add_event('marked', 'T2');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'marks' AND id = '$other'"),
+	'beside a session that stands still between run and commit others go on');
+is(effects('marks', $event), '0', '... but nobody runs its event');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+kill 'CONT', $pid;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'marks' AND id = '$event'"),
+	'... which has its effect when it goes on');
+
+# ---- crashes under load -----------------------------------------------------
 
 start_writers($node);
 delivers_again($node, 'at the beginning');
@@ -67,12 +146,12 @@ kill_postmaster($node);
 delivers_again($node, 'after SIGKILL for the postmaster');
 stop_writers();
 
-# ---- at chosen moments ----------------------------------------------------
+# ---- crashes at chosen moments ----------------------------------------------
 
 # In the middle of a handler, whose effect is written and not committed.
 turn('linger', 'true');
 add_event('log', 'LINGER');
-my $pid = session_waiting("wait_event = 'PgSleep'");
+$pid = session_waiting("wait_event = 'PgSleep'");
 my $offset = -s $node->logfile;
 kill 'KILL', $pid;
 wait_for_crash($offset);
@@ -80,43 +159,12 @@ delivers_again($node, 'after SIGKILL in the middle of a handler, which goes on b
 turn('linger', 'false');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 
-# A session that stands still and goes on is not taken for dead.
-turn('linger', 'true');
-add_event('log', 'LINGER');
-$pid = session_waiting("wait_event = 'PgSleep'");
-kill 'STOP', $pid;
-delivers_again($node, 'beside a session that stands still');
-$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
-turn('linger', 'false');
-kill 'CONT', $pid;
-delivers_again($node, 'when it goes on');
-
-# Between handing out and running: the chunk is there, the handler has not
-# begun.  Where it is a parked event that waits, another one is added.
-sub handed_out
-{
-	my ($locker) = @_;
-	my ($waiting, $chunks);
-
-	foreach (1 .. 20)
-	{
-		$locker->query_safe('BEGIN');
-		$locker->query_safe('LOCK TABLE dbopt_ordered IN SHARE MODE');
-		add_event('log', 'ORDERED');
-		$waiting = session_waiting("wait_event_type = 'Lock'");
-		$chunks = $node->safe_psql('postgres', 'SELECT count(*) FROM dbopt_chunk');
-		last if $chunks > 0;
-		$locker->query_safe('COMMIT');
-	}
-	cmp_ok($chunks, '>', 0, 'a chunk is handed out, and not yet run');
-	return $waiting;
-}
-
+# Between hand-out and run.
 foreach my $signal (qw(TERM KILL))
 {
 	my $locker = $node->background_psql('postgres');
 
-	$pid = handed_out($locker);
+	($pid) = handed_out($locker);
 	$offset = -s $node->logfile;
 	kill $signal, $pid;
 	wait_for_crash($offset) if $signal eq 'KILL';
@@ -125,7 +173,7 @@ foreach my $signal (qw(TERM KILL))
 	delivers_again($node, "after SIG$signal between hand-out and run");
 }
 
-# Between running and commit.
+# Between run and commit.
 foreach my $signal (qw(TERM KILL))
 {
 	turn('late', 'true');
