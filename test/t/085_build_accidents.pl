@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use Building;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -21,19 +25,7 @@ max_worker_processes = 16
 autovacuum = off
 });
 $node->start;
-
-sub sql
-{
-	my ($statement, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $statement);
-}
-
-sub wait_for
-{
-	my ($query, $what, $database) = @_;
-	ok($node->poll_query_until($database // 'postgres', $query), $what);
-	return;
-}
+asking($node);
 
 sub status
 {
@@ -54,30 +46,6 @@ sub leftovers
 		WHERE NOT (indisvalid AND indisready AND indislive) OR relname ~ '^dbopt_(new|old)_'});
 }
 
-# Declares an index and has it built, which waits for the transaction returned;
-# the status names its session.
-sub start_build
-{
-	my ($name, $table, $definition, $database) = @_;
-	my $session = $node->background_psql($database // 'postgres', on_error_stop => 0);
-	my $blocker = $session->query_safe("BEGIN; LOCK TABLE $table IN ROW EXCLUSIVE MODE; SELECT pg_backend_pid()");
-
-	sql(qq{
-		INSERT INTO dbopt_index (name, table_name, definition) VALUES ('$name', '$table', '$definition')
-			ON CONFLICT (name) DO UPDATE SET definition = EXCLUDED.definition;
-		CALL dbopt_ensure_indexes('$table');
-	}, $database);
-	wait_for(qq{SELECT status = 'building' AND reason ~ '^it waits for process $blocker \\('
-		FROM dbopt_index_status() WHERE name = '$name'}, "$name: the build says for whom it waits", $database);
-	return $session;
-}
-
-sub builder
-{
-	my ($database) = @_;
-	return sql("SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'", $database);
-}
-
 my $schema = q{
 	CREATE TABLE things (id int, name text);
 	INSERT INTO things SELECT i, 'thing ' || i FROM generate_series(1, 2000) i;
@@ -88,7 +56,7 @@ sql("CREATE EXTENSION dbopt CASCADE; $schema");
 sql('CREATE DATABASE second');
 sql("CREATE EXTENSION dbopt CASCADE; $schema", 'second');
 my $here = start_build('here', 'things', '(id)');
-my $there = start_build('there', 'things', '(id)', 'second');
+my $there = start_build('there', 'things', '(id)', database => 'second');
 isnt(builder(), builder('second'), 'two databases build at once');
 $there->query_safe('COMMIT');
 sql(q{CALL dbopt_ensure_indexes('things', true)}, 'second');

@@ -3,6 +3,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use Building;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,21 +23,8 @@ max_worker_processes = 16
 autovacuum = off
 });
 $node->start;
+asking($node);
 $node->restart;		# after the first start no attempt is taken back
-
-sub sql
-{
-	my ($statement, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $statement);
-}
-
-sub wait_for
-{
-	my ($query, $what, $database) = @_;
-	ok($node->poll_query_until($database // 'postgres', $query), $what)
-	  or diag sql('SELECT pid, backend_type, state, query, wait_event FROM pg_stat_activity');
-	return;
-}
 
 sub install
 {
@@ -55,21 +46,12 @@ sub block
 	return $session;
 }
 
-sub release
-{
-	my ($session) = @_;
-	$session->query_safe('COMMIT');
-	$session->quit;
-	return;
-}
-
-sub start_build
+# Declares an index whose build something holds up.
+sub start_waiting
 {
 	my ($name, $table, $definition, $database) = @_;
-	sql(qq{
-		INSERT INTO dbopt_index (name, table_name, definition) VALUES ('$name', '$table', '$definition');
-		CALL dbopt_ensure_indexes('$table');
-	}, $database);
+
+	declare($name, $table, $definition, $database);
 	build_waits($name, $database);
 	return;
 }
@@ -97,13 +79,6 @@ my $leavers = q{SELECT count(*) FROM pg_stat_activity
 	WHERE backend_type = 'dbopt session' AND query ~ '^dropping what is left of'};
 my $sessions = q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'dbopt session'};
 
-sub indexes
-{
-	my ($table) = @_;
-	return sql(qq{SELECT string_agg(relname || CASE WHEN indisvalid AND indisready AND indislive THEN '' ELSE ' invalid' END,
-		', ' ORDER BY relname) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE indrelid = '$table'::regclass});
-}
-
 # ---- a build that waits for a writer ----
 
 install();
@@ -117,7 +92,7 @@ foreach my $case ([ 'missing', '(id, name)' ], [ 'replaced', '(name, id)' ])
 	my ($name, $definition) = @$case;
 	my $writer = block('LOCK TABLE things IN ROW EXCLUSIVE MODE');
 
-	start_build($name, 'things', $definition);
+	start_waiting($name, 'things', $definition);
 	drop_extension($name);
 	is(sql($leavers), 1, "$name: the session that was building stays, while the writer does");
 	release($writer);
@@ -133,7 +108,7 @@ sql(q{
 	CREATE TABLE part_2 PARTITION OF whole FOR VALUES IN (2);
 });
 my $writer = block('LOCK TABLE part_2 IN ROW EXCLUSIVE MODE');
-start_build('whole_a', 'whole', '(a)');
+start_waiting('whole_a', 'whole', '(a)');
 drop_extension('partitions');
 release($writer);
 wait_for($sessions, 'partitions: the session goes');
@@ -162,7 +137,7 @@ release($reader);
 # More often than an index is tried.
 install();
 $reader = block('SELECT count(*) FROM log');
-start_build('resumed', 'things', '(id, name)');
+start_waiting('resumed', 'things', '(id, name)');
 foreach my $time (1 .. 4)
 {
 	drop_extension("rolled back $time", 'BEGIN; DROP EXTENSION dbopt; ROLLBACK');
@@ -174,7 +149,7 @@ wait_for(q{SELECT status = 'valid' AND last_error IS NULL FROM dbopt_index_statu
 
 # The session that cleans up is killed before the transaction has ended.
 $writer = block('LOCK TABLE things IN ROW EXCLUSIVE MODE');
-start_build('killed', 'things', '(name, id)');
+start_waiting('killed', 'things', '(name, id)');
 my $dropper = block('SET client_min_messages = warning; DROP EXTENSION dbopt');
 wait_for("SELECT ($leavers) = 1", 'killed: a session is left');
 kill 'KILL', sql($leavers =~ s/count\(\*\)/pid/r);
@@ -197,7 +172,7 @@ foreach my $database ('second', 'postgres')
 		CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION forbid();
 	}, $database);
 	$reader = block('SELECT count(*) FROM pg_class', $database);
-	start_build('hopeless', 'things', '(id)', $database);
+	start_waiting('hopeless', 'things', '(id)', $database);
 	drop_extension($database, undef, $database);
 	release($reader);
 	wait_for("SELECT ($leavers) = 1", "$database: a session cannot clean up");

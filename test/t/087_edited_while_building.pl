@@ -4,6 +4,10 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use Building;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,53 +23,14 @@ max_worker_processes = 16
 autovacuum = off
 });
 $node->start;
-
-sub sql
-{
-	my ($statement) = @_;
-	return $node->safe_psql('postgres', $statement);
-}
-
-sub wait_for
-{
-	my ($query, $what) = @_;
-	ok($node->poll_query_until('postgres', $query), $what)
-	  or diag sql('SELECT * FROM dbopt_index_state; SELECT pid, backend_type, state, query, wait_event FROM pg_stat_activity');
-	return;
-}
-
-# Starts a build that waits for the writer returned.
-sub start_build
-{
-	my ($name, $table, $definition, $locked) = @_;
-	my $writer = $node->background_psql('postgres', on_error_stop => 0);
-
-	$locked //= $table;
-	$writer->query_safe("BEGIN; LOCK TABLE $locked IN ROW EXCLUSIVE MODE");
-	sql(qq{
-		INSERT INTO dbopt_index (name, table_name, definition) VALUES ('$name', '$table', '$definition')
-			ON CONFLICT (name) DO UPDATE SET definition = EXCLUDED.definition;
-		CALL dbopt_ensure_indexes('$table');
-	});
-	wait_for(qq{SELECT status = 'building' AND reason ~ '^it waits for process'
-		FROM dbopt_index_status() WHERE name = '$name'}, "$name: the build waits");
-	return $writer;
-}
-
-sub release
-{
-	my ($writer) = @_;
-	$writer->query_safe('COMMIT');
-	$writer->quit;
-	return;
-}
+asking($node);
 
 # Starts a build, changes its declaration, and lets the writer go when the build
 # has ended.
 sub change
 {
 	my ($name, $definition, $statement, $table, $locked) = @_;
-	my $writer = start_build($name, $table // 'things', $definition, $locked);
+	my $writer = start_build($name, $table // 'things', $definition, locked => $locked);
 
 	sql("$statement WHERE name = '$name'");
 	wait_for(q{SELECT count(*) = 0 FROM pg_stat_progress_create_index}, "$name: the build has ended, the writer has not");
@@ -82,18 +47,6 @@ sub is_settled
 	like(sql("SELECT pg_get_indexdef('$name'::regclass)"), qr/ ON public\.$table USING btree \Q$columns\E$/,
 		"$name: it is the one that is declared");
 	return;
-}
-
-sub indexes
-{
-	my ($table) = @_;
-	return sql(qq{SELECT string_agg(relname || CASE WHEN indisvalid AND indisready AND indislive THEN '' ELSE ' invalid' END,
-		', ' ORDER BY relname) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE indrelid = '$table'::regclass});
-}
-
-sub builder
-{
-	return sql(q{SELECT pid FROM dbopt_pool_sessions() WHERE job = 'index'});
 }
 
 sql(q{

@@ -30,25 +30,6 @@ $node->append_conf(
 $node->start;
 asking($node);
 
-sub set_reload
-{
-	my ($setting) = @_;
-
-	sql("ALTER SYSTEM SET $setting");
-	$node->reload;
-	return;
-}
-
-# What psql says of a statement that fails.
-sub failure
-{
-	my ($statement) = @_;
-	my ($status, $printed, $errors) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
-
-	isnt($status, 0, 'it fails: ' . substr($statement, 0, 70));
-	return $errors;
-}
-
 # Runs statements in psqls side by side, each until it is finished.
 my $scripts = 0;
 sub start_psql

@@ -27,23 +27,6 @@ $node->append_conf(
 $node->start;
 asking($node);
 
-sub set_reload
-{
-	my ($setting) = @_;
-
-	sql("ALTER SYSTEM SET $setting");
-	$node->reload;
-	return;
-}
-
-sub failure
-{
-	my ($statement) = @_;
-	my ($status, $printed, $errors) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
-
-	return $errors;
-}
-
 sub count_of
 {
 	my ($event) = @_;

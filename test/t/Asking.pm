@@ -7,7 +7,7 @@ use warnings;
 use Exporter 'import';
 use Test::More;
 
-our @EXPORT = qw(asking sql wait_for);
+our @EXPORT = qw(asking asked sql wait_for failure set_reload);
 
 my $node;
 
@@ -18,18 +18,48 @@ sub asking
 	return;
 }
 
-sub sql
+# A session of it that stays.
+sub asked
 {
-	my ($statement) = @_;
+	my ($database, @options) = @_;
 
-	return $node->safe_psql('postgres', $statement);
+	return $node->background_psql($database // 'postgres', @options);
 }
 
+sub sql
+{
+	my ($statement, $database) = @_;
+
+	return $node->safe_psql($database // 'postgres', $statement);
+}
+
+# The condition is an expression, or a query for one value.
 sub wait_for
 {
-	my ($condition, $name) = @_;
+	my ($condition, $name, $database) = @_;
 
-	ok($node->poll_query_until('postgres', "SELECT coalesce(($condition), false)"), $name);
+	ok($node->poll_query_until($database // 'postgres', "SELECT coalesce(($condition), false)"), $name)
+	  or diag sql('SELECT pid, backend_type, state, wait_event, query FROM pg_stat_activity');
+	return;
+}
+
+# What psql says of a statement that fails.
+sub failure
+{
+	my ($statement) = @_;
+	my ($status, $printed, $errors) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
+
+	isnt($status, 0, 'it fails: ' . substr($statement, 0, 70));
+	return $errors;
+}
+
+# SETTING = VALUE.
+sub set_reload
+{
+	my ($setting) = @_;
+
+	sql("ALTER SYSTEM SET $setting");
+	$node->reload;
 	return;
 }
 
