@@ -208,6 +208,23 @@ put_pool_times(Scrape *scrape)
 				  (double) database->create_total);
 }
 
+/* The timeouts in force. */
+static void
+put_pool_timeouts(Scrape *scrape)
+{
+	const DbOptPoolLimits *limits = &scrape->limits;
+
+	put_alone(scrape, "database.pool.idle_timeout", DBOPT_METRIC_GAUGE,
+			  "How long a pool session above the minimum is kept without work, in seconds.",
+			  limits->idle_timeout / 1000.0);
+	put_alone(scrape, "database.pool.acquire_timeout", DBOPT_METRIC_GAUGE,
+			  "How long a caller waits for a pool session, in seconds.",
+			  limits->acquire_timeout / 1000.0);
+	put_alone(scrape, "database.pool.create_timeout", DBOPT_METRIC_GAUGE,
+			  "How long a new pool session may take to connect, in seconds.",
+			  limits->create_timeout / 1000.0);
+}
+
 static void
 put_pool(Scrape *scrape)
 {
@@ -229,6 +246,7 @@ put_pool(Scrape *scrape)
 	put_alone(scrape, "database.pool.health", DBOPT_METRIC_GAUGE,
 			  "Health of the pool: 0 healthy, 1 degraded, 2 critical.",
 			  load->health);
+	put_pool_timeouts(scrape);
 	put_pool_events(scrape);
 	put_pool_times(scrape);
 }

@@ -20,14 +20,16 @@ my %contexts = (reload => 'sighup', restart => 'postmaster', superusers => 'supe
 my %units = ('ms' => 'ms', '8 kB' => '8kB');
 my @documented;
 my %limits;
+my %timeouts;		# acquire, create and idle, in seconds
 
 while ($readme =~ /^\| `(dbopt\.\w+)` \| `?([^|`]+)`? \| ([^|]*?) ?\| (\w+) \| /mg)
 {
 	push @documented, join ' ', $1, $2, $units{$3} // '-', $contexts{$4} // $4;
 }
-while ($readme =~ /^\| `(\w+)` \| (\d+) \| (\d+) \| \d+ (?:s|min) \| /mg)
+while ($readme =~ /^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) (s|min) \| (\d+) s \| (\d+) s \|$/mg)
 {
 	$limits{$1} = "$1|$2|$3";
+	$timeouts{$1} = join '|', $6, $7, $4 * ($5 eq 'min' ? 60 : 1);
 }
 is( $node->safe_psql('postgres', q{
 		SELECT string_agg(concat_ws(' ', name, trim(trailing ' ' FROM boot_val), coalesce(unit, '-'), context), E'\n' ORDER BY name)
@@ -38,6 +40,8 @@ is( $node->safe_psql('postgres', q{
 # ---- environments ---------------------------------------------------------
 
 my $show = 'SELECT environment, min, max FROM dbopt_pool_stats()';
+my $show_timeouts = q{
+	SELECT string_agg(value::text, '|' ORDER BY name) FROM dbopt_metrics() WHERE name LIKE 'database.pool.%timeout'};
 
 sub set
 {
@@ -53,6 +57,7 @@ foreach my $environment (sort keys %limits)
 	set("dbopt.environment = '$environment'");
 	ok($node->poll_query_until('postgres', $show, $limits{$environment}), "the limits of $environment, after a reload")
 	  or diag($node->safe_psql('postgres', $show));
+	is($node->safe_psql('postgres', $show_timeouts), $timeouts{$environment}, '... and its timeouts');
 }
 
 # So many sessions are kept for the roles that handlers run as.
@@ -67,6 +72,11 @@ set('dbopt.pool_min = 2', 'dbopt.pool_max = 7');
 ok($node->poll_query_until('postgres', $show, 'staging|2|7'), 'limits of their own come first');
 set('dbopt.pool_min = -1', 'dbopt.pool_max = -1');
 ok($node->poll_query_until('postgres', $show, $limits{staging}), '... until they are taken back');
+
+set('dbopt.pool_acquire_timeout = 1500', 'dbopt.pool_create_timeout = 2500', 'dbopt.pool_idle_timeout = 3500');
+ok($node->poll_query_until('postgres', $show_timeouts, '1.5|2.5|3.5'), 'timeouts of their own, too');
+set('dbopt.pool_acquire_timeout = -1', 'dbopt.pool_create_timeout = -1', 'dbopt.pool_idle_timeout = -1');
+ok($node->poll_query_until('postgres', $show_timeouts, $timeouts{staging}), '... until they are taken back');
 
 my ($status, $out, $error) = $node->psql('postgres', q{\set VERBOSITY verbose
 	ALTER SYSTEM SET dbopt.environment = 'moon'});

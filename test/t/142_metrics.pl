@@ -143,7 +143,8 @@ is($@, '', 'the text format is kept to');
 
 my %expected = (
 	(map { $_ => 'gauge' } qw(database_pool_connections_used database_pool_connections_free database_pool_connections_waiting
-		  database_pool_connections_min database_pool_connections_max database_pool_utilization database_pool_health
+		  database_pool_connections_min database_pool_connections_max database_pool_idle_timeout database_pool_acquire_timeout
+		  database_pool_create_timeout database_pool_utilization database_pool_health
 		  database_retry_in_flight database_retry_failure_rate circuit_breaker_state)),
 	(map { $_ . '_total' => 'counter' } qw(database_pool_events database_retry_attempt database_retry_success
 		  database_retry_failure database_retry_retry database_retry_success_after_retry database_retry_dead_letter
