@@ -409,6 +409,7 @@ static void
 run_job(const DbOptJob *job)
 {
 	DbOptJobResult result = {0};
+	ErrorData  *error;
 
 	report_job(job);
 	if (job->kind == DBOPT_JOB_SQL)
@@ -422,7 +423,8 @@ run_job(const DbOptJob *job)
 		Assert(!IsTransactionState());
 		dbopt_departure_begin();	/* also after a job that failed */
 		dbopt_session_release();
-		dbopt_session_reset();
+		if ((error = dbopt_session_reset()) != NULL)
+			dbopt_session_give_up(error);
 		dbopt_session_report_idle(&result);
 	}
 }

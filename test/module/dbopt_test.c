@@ -228,6 +228,28 @@ commit(const char *arg)
 	SPI_finish();
 }
 
+static int	commits_to_go = 0;	/* until one fails; 0: none does */
+
+static void
+fail_at_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && commits_to_go > 0 &&
+		--commits_to_go == 0)
+		fail("AB123");
+}
+
+/* Has the session's so many-th commit fail, counting this transaction's. */
+static void
+spoil_commit(const char *arg)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(fail_at_commit, NULL);
+	registered = true;
+	commits_to_go = atoi(arg);
+}
+
 static void
 measure(const char *arg)
 {
@@ -257,6 +279,7 @@ static const Act acts[] = {
 	{"leave_subtransactions", leave_subtransactions},
 	{"fail_in_subtransactions", fail_in_subtransactions},
 	{"commit", commit},
+	{"spoil_commit", spoil_commit},
 	{"measure", measure}
 };
 
