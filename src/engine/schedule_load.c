@@ -330,9 +330,9 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		discover_cursors(config, what);
 	if (what->discover || what->lanes || changed)
 	{
-		dbopt_types_forget_ignored();
 		load_lanes(config);
 		load_tracks(config, news, now);
+		dbopt_types_forget_ignored();	/* also of dropped tracks */
 		dbopt_builds_load(config, now);
 		dbopt_schedule_recount();
 	}
