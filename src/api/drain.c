@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "api/arguments.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "engine/backlog.h"
 #include "engine/catalog.h"
@@ -274,6 +275,7 @@ dbopt_drain(PG_FUNCTION_ARGS)
 	Datum		deadline;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	if (dbopt_my_session != NULL && dbopt_my_session->job.kind != DBOPT_JOB_SQL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -11,6 +11,7 @@
 #include "api/arguments.h"
 #include "api/forget.h"
 #include "api/handlers.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "compat.h"
 #include "engine/catalog.h"
@@ -159,6 +160,7 @@ unregister(const char *name, bool discard)
 Datum
 dbopt_unregister_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	unregister(dbopt_handler_name_arg(fcinfo, 0),
 			   !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	dbopt_config_changed();
@@ -196,6 +198,7 @@ set_paused(const char *name, bool paused)
 Datum
 dbopt_pause_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	set_paused(dbopt_handler_name_arg(fcinfo, 0), true);
 	PG_RETURN_VOID();
 }
@@ -206,6 +209,7 @@ dbopt_pause_handler(PG_FUNCTION_ARGS)
 Datum
 dbopt_resume_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	set_paused(dbopt_handler_name_arg(fcinfo, 0), false);
 	PG_RETURN_VOID();
 }

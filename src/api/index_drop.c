@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "api/ddl.h"
+#include "api/primary.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
@@ -127,6 +128,7 @@ dbopt_drop_indexes(PG_FUNCTION_ARGS)
 												  ALLOCSET_SMALL_SIZES);
 	ListCell   *cell;
 
+	dbopt_require_primary(fcinfo);
 	require_top_level(fcinfo);
 	if (OidIsValid(table) && !dbopt_owns_class(table, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
