@@ -76,7 +76,8 @@ give_back(DbOptSession *session)
 }
 
 /*
- * A slot has become free: those who found none may try again.
+ * A slot has become free: those who found none may try again.  A database that
+ * waits for its scheduler does until the launcher has started it.
  */
 static void
 wake_waiting_schedulers(void)
@@ -87,8 +88,8 @@ wake_waiting_schedulers(void)
 	{
 		DbOptDatabase *database = dbopt_database_slot(i);
 
-		if (pg_atomic_exchange_u32(&database->wants_session, 0) != 0 &&
-			database->scheduler_pid != 0)
+		if (database->scheduler_pid != 0 &&
+			pg_atomic_exchange_u32(&database->wants_session, 0) != 0)
 			dbopt_process_wake(database->scheduler_procno);
 	}
 }

@@ -95,12 +95,45 @@ $node->safe_psql('postgres', q{
 		$$ BEGIN INSERT INTO public.effects VALUES (e.event_type, e.id); END $$;
 	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)');
 });
-$node->wait_for_log(qr/found no free slot for a background worker/);
+$node->wait_for_log(qr/finds no free slot for a background worker/);
 add_event('PLAIN');
 is($node->safe_psql('postgres', "SELECT count(*) FROM log"), '1', 'events are written without any worker');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '12');
 $node->restart;
 delivered('PLAIN', 1, 'and delivered when there are some');
+
+# ---- a database that comes when sessions have all of them --------------------
+
+my $sessions = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session'};
+$node->adjust_conf('postgresql.conf', 'dbopt.pool_min', '4');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '6');
+$node->append_conf('postgresql.conf', 'dbopt.max_workers = 10');
+$node->restart;
+ok($node->poll_query_until('postgres', $sessions, '4'), 'warm sessions have what is left');
+$node->safe_psql('other', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_attach_events('log');
+	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)')});
+$node->safe_psql('other', "INSERT INTO log (id, event_type, aggregate_type, aggregate_id, data) VALUES (gen_random_uuid(), 'PLAIN', 'a', gen_random_uuid(), '{}')");
+ok($node->poll_query_until('other', q{SELECT count(*) FROM effects}, '1'), 'one gives its slot up for the scheduler, one for a session');
+$node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
+
+# Sessions that have work go on, and the health says what is missing.
+my @workers = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 4;
+$_->query_until(qr/called/, "\\echo called\nSELECT dbopt_with_connection('SELECT pg_sleep(600) -- work');\n") foreach @workers;
+ok($node->poll_query_until('postgres', q{SELECT used = 4 FROM dbopt_pool_stats()}), 'all sessions are at work');
+$node->safe_psql('other', 'CREATE EXTENSION dbopt CASCADE');
+ok( $node->poll_query_until('other', q{SELECT detail ~ 'no background worker slot is free' FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	'health says that the scheduler finds none');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM dbopt_pool_sessions() WHERE state = 'busy'});
+ok( $node->poll_query_until('other', q{SELECT status = 'healthy' FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	'... until it does');
+$_->quit foreach @workers;
+$node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
+$node->adjust_conf('postgresql.conf', 'dbopt.pool_min', '0');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '12');
+$node->adjust_conf('postgresql.conf', 'dbopt.max_workers', undef);
+$node->restart;
 
 # ---- connections -----------------------------------------------------------
 
