@@ -286,7 +286,7 @@ batch_work(Batch *batch)
 	batch->claimed = list_length(claimed);
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
-	batch->snapshot = dbopt_snapshot_new();
+	batch->snapshot = dbopt_log_snapshot(&batch->log);
 	dbopt_marks_begin(&batch->marks, batch->log);
 	retry_claimed(batch, claimed);
 	batch->unsettled = source->mark_processed &&
