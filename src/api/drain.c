@@ -116,9 +116,7 @@ active_handler(const DbOptConfig *config, const DbOptCursor *cursor)
 
 	if (source == NULL || !source->usable)
 		return NULL;
-	handler = cursor->handler_id != 0 ?
-		dbopt_config_handler(config, cursor->handler_id) :
-		dbopt_config_most_specific(config, source, cursor->event_type);
+	handler = dbopt_cursor_handler(config, cursor);
 	return handler != NULL && handler->usable && !handler->paused ?
 		handler : NULL;
 }

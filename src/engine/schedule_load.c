@@ -37,6 +37,7 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 	lane->seen = true;
 	lane->source_id = handler->source == NULL ? 0 :
 		handler->source->source_id;
+	lane->event_type = handler->event_type;
 	lane->role = handler->role;
 	lane->priority = Min(handler->priority, DBOPT_MAX_PRIORITY);
 	lane->max_concurrency = handler->max_concurrency;
@@ -125,17 +126,23 @@ typedef struct Serving
 } Serving;
 
 /*
- * Who is to run this cursor's events: 0 for nobody.
+ * Who is to run this cursor's events: 0 for nobody.  The same as
+ * dbopt_cursor_handler(), for many.
  */
 static int32
 serving_handler(Serving *serving, const DbOptCursor *cursor)
 {
 	DbOptSource *source = dbopt_config_source(serving->config,
 											  cursor->source_id);
+	DbOptLane  *lane = dbopt_lane_find(cursor->handler_id);
 	List	   *handlers;
 
-	if (cursor->handler_id != 0 || source == NULL)
-		return cursor->handler_id;
+	if (cursor->handler_id != 0)
+		return lane != NULL && dbopt_pattern_match(lane->event_type,
+												   cursor->event_type) >= 0 ?
+			cursor->handler_id : 0;
+	if (source == NULL)
+		return 0;
 	if (serving->source != source)
 		serving->patterns = dbopt_patterns_make(serving->config, source);
 	serving->source = source;
