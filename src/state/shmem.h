@@ -464,6 +464,10 @@ typedef struct DbOptShared
 	slock_t		launcher_mutex;
 	DbOptLauncherNews launcher_news;
 
+	/* Under log_mutex: of lines that no handler's slot counts. */
+	slock_t		log_mutex;
+	DbOptLogBudget log_budgets[DBOPT_LOG_KINDS];
+
 	DbOptDatabase databases[DBOPT_MAX_DATABASES];
 
 	/*

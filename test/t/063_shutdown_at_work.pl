@@ -70,7 +70,7 @@ sub write_events
 }
 
 # Somebody else's psql, and what it says.
-my $sleep = q{SELECT dbopt_with_connection('INSERT INTO calls VALUES (''cut''); SELECT pg_sleep(3600)')};
+my $cut_off = q{SELECT dbopt_with_connection('INSERT INTO calls VALUES (''cut''); SELECT pg_sleep(3600) -- work')};
 my @others;
 
 sub other
@@ -123,10 +123,10 @@ my $late = 'SELECT * FROM dbopt_pending_retries WHERE handler = $$late$$ ORDER B
 my $pending = sql($late);
 my $writer = start_build('things_id', 'things', '(id)');
 is(sql(q{SELECT count(*) FROM dbopt_with_connection('INSERT INTO calls VALUES (''done'')')}), 0, "a caller's SQL is done");
-other($sleep);
-other(q{SELECT dbopt_with_transaction('{INSERT INTO calls VALUES (1),SELECT pg_sleep(3600)}')});
+other($cut_off);
+other(q{SELECT dbopt_with_transaction('{INSERT INTO calls VALUES (1),SELECT pg_sleep(3600) -- work}')});
 other(q{CALL dbopt_with_transaction_retry('INSERT INTO calls VALUES (''cut''); DO $$ BEGIN RAISE SQLSTATE ''40001''; END $$')});
-other(q{CALL dbopt_with_database_retry('INSERT INTO calls VALUES (''cut''); SELECT pg_sleep(3600)')});
+other(q{CALL dbopt_with_database_retry('INSERT INTO calls VALUES (''cut''); SELECT pg_sleep(3600) -- work')});
 other(q{SELECT dbopt_drain('1 h')});
 wait_for(q{SELECT count(*) FILTER (WHERE backend_type = 'dbopt session') = 2
 		AND count(*) FILTER (WHERE query ~ '^CALL') = 2 FROM pg_stat_activity WHERE wait_event = 'PgSleep'},
@@ -145,7 +145,7 @@ is(indexes('things'), 'things_id', '... without leftovers');
 wait_for_retries();
 
 # More callers than sessions.
-other($sleep) foreach 1 .. 12;
+other($cut_off) foreach 1 .. 12;
 wait_for('SELECT waiting > 0 FROM dbopt_pool_stats()', 'callers wait for a session');
 stop_fast('callers');
 $node->start;
