@@ -12,6 +12,7 @@
 #include "commands/dbcommands.h"
 #include "engine/crew.h"
 #include "engine/cursor.h"
+#include "engine/index_own.h"
 #include "engine/index_schedule.h"
 #include "engine/patterns.h"
 #include "engine/progress.h"
@@ -349,6 +350,9 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		load_chunks(now);
 	if (what->indexes || changed)
 		dbopt_index_schedule_load(now);
+	if ((what->objects || what->indexes || changed) &&
+		!config->foreign_identity)
+		dbopt_index_own_refresh();
 	if (what->objects || changed || !states_current)
 		what->incomplete |= !keep_states(config, changed);
 	return true;
