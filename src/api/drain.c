@@ -11,7 +11,6 @@
 
 #include "access/xact.h"
 #include "api/arguments.h"
-#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "engine/backlog.h"
 #include "engine/catalog.h"
@@ -116,7 +115,9 @@ active_handler(const DbOptConfig *config, const DbOptCursor *cursor)
 
 	if (source == NULL || !source->usable)
 		return NULL;
-	handler = dbopt_cursor_handler(config, cursor);
+	handler = cursor->handler_id != 0 ?
+		dbopt_config_handler(config, cursor->handler_id) :
+		dbopt_config_most_specific(config, source, cursor->event_type);
 	return handler != NULL && handler->usable && !handler->paused ?
 		handler : NULL;
 }
@@ -273,7 +274,6 @@ dbopt_drain(PG_FUNCTION_ARGS)
 	Datum		deadline;
 
 	dbopt_require_preload();
-	dbopt_require_primary(fcinfo);
 	if (dbopt_my_session != NULL && dbopt_my_session->job.kind != DBOPT_JOB_SQL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

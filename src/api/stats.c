@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "api/handler_rights.h"
-#include "api/primary.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
@@ -146,7 +145,6 @@ dbopt_reset_stats(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	dbopt_require_preload();
-	dbopt_require_primary(fcinfo);
 	foreach(cell, dbopt_config_get()->handlers)
 	{
 		DbOptHandler *handler = lfirst(cell);

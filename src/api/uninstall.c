@@ -20,7 +20,6 @@
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
-#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -138,7 +137,10 @@ tell_of_indexes(void)
 
 	foreach(cell, dbopt_index_states())
 	{
-		if (OidIsValid(dbopt_index_own(lfirst(cell))))
+		DbOptIndexState *state = lfirst(cell);
+
+		if (state->built && OidIsValid(state->index) &&
+			get_rel_name(state->index) != NULL)
 			count++;
 	}
 	if (count > 0)

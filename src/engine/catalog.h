@@ -226,8 +226,7 @@ enum
 	Natts_state_old = 10,		/* of version 1.0 */
 	Anum_state_declaration,
 	Anum_state_table_oid,
-	Anum_state_definition,
-	Natts_state = 13
+	Natts_state = 12
 };
 
 enum

@@ -27,11 +27,8 @@
 #include "storage/lmgr.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
 /* event_type, log_position and key, as the log index has them */
@@ -155,7 +152,6 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 	}
 	members = find_all_inheritors(RelationGetRelid(log->root),
 								  AccessShareLock, NULL);
-	log->members = members;
 	log->leaves = palloc0(sizeof(DbOptLogLeaf) * list_length(members));
 	foreach(cell, members)
 	{
@@ -169,58 +165,17 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 	return true;
 }
 
-/*
- * Those indexes that are opened to find the log index: REINDEX INDEX, for one,
- * locks out the readers of an index, but not those of its table.
- */
-static bool
-try_lock_indexes(Oid relid)
-{
-	Relation	rel = try_relation_open(relid, NoLock);
-	AttrNumber	columns[LOG_COLUMNS];
-	bool		locked = true;
-	bool		found = false;
-	ListCell   *cell;
-
-	if (rel == NULL)
-		return true;
-	found = !RELKIND_HAS_STORAGE(rel->rd_rel->relkind) ||
-		!log_columns(rel, columns);
-	foreach(cell, found ? NIL : RelationGetIndexList(rel))
-	{
-		Relation	index;
-
-		locked = ConditionalLockRelationOid(lfirst_oid(cell),
-											AccessShareLock);
-		if (!locked)
-			break;
-		index = index_open(lfirst_oid(cell), NoLock);
-		found = is_log_index(index, columns);
-		index_close(index, NoLock);
-		if (found)
-			break;
-	}
-	relation_close(rel, NoLock);
-	return locked;
-}
-
-static bool
-try_lock_one(Oid relid, LOCKMODE mode)
-{
-	return ConditionalLockRelationOid(relid, mode) && try_lock_indexes(relid);
-}
-
 bool
 dbopt_log_try_lock(Oid relid, LOCKMODE mode)
 {
 	ListCell   *cell;
 
-	if (!try_lock_one(relid, mode))
+	if (!ConditionalLockRelationOid(relid, mode))
 		return false;
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return true;
 	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
-		if (!try_lock_one(lfirst_oid(cell), mode))
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), mode))
 		return false;
 	return true;
 }
@@ -291,46 +246,6 @@ dbopt_log_close(DbOptLog *log)
 	}
 	table_close(log->root, NoLock);
 	pfree(log);
-}
-
-/* Are its partitions those that there are now? */
-static bool
-is_whole(const DbOptLog *log)
-{
-	if (log->root->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		return true;
-	AcceptInvalidationMessages();
-	return equal(log->members,
-				 find_all_inheritors(RelationGetRelid(log->root), NoLock,
-									 NULL));
-}
-
-static DbOptLog *
-open_anew(DbOptLog *log)
-{
-	MemoryContext previous = MemoryContextSwitchTo(GetMemoryChunkContext(log));
-	Oid			relid = RelationGetRelid(log->root);
-	bool		unprocessed_only = log->unprocessed_only;
-
-	dbopt_log_close(log);
-	log = dbopt_log_open(relid);
-	log->unprocessed_only = unprocessed_only;
-	MemoryContextSwitchTo(previous);
-	return log;
-}
-
-Snapshot
-dbopt_log_snapshot(DbOptLog **log)
-{
-	Snapshot	snapshot = dbopt_snapshot_new();
-
-	while (!is_whole(*log))
-	{
-		UnregisterSnapshot(snapshot);
-		*log = open_anew(*log);
-		snapshot = dbopt_snapshot_new();
-	}
-	return snapshot;
 }
 
 char *

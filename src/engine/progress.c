@@ -64,14 +64,18 @@ chunks_floor(int32 cursor_id)
 	return entry == NULL ? PG_INT64_MIN : entry->seq;
 }
 
-/* Not while the rows of a restored database may be on their way. */
-void
-dbopt_chunks_floor_raise(int32 cursor_id, int64 seq)
+/*
+ * What the own transaction has changed may yet be rolled back; and the rows of
+ * a restored database may be on their way.
+ */
+static void
+raise_floor(int32 cursor_id, int64 seq)
 {
 	Oid			table = dbopt_table_oid(DBOPT_CHUNK);
 	Floor	   *entry;
 
-	if (dbopt_positions_foreign())
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		dbopt_positions_foreign())
 		return;
 	if (floors_of != table)
 		dbopt_chunks_floors_forget();
@@ -91,8 +95,8 @@ dbopt_chunks_floor_raise(int32 cursor_id, int64 seq)
 }
 
 /* Of cursors that are gone, too, but not of ever more of them. */
-void
-dbopt_chunks_floors_limit(int cursors)
+static void
+limit_floors(int cursors)
 {
 	if (floors != NULL && hash_get_num_entries(floors) / 2 > cursors)
 		dbopt_chunks_floors_forget();
@@ -164,9 +168,7 @@ load_of_cursor(Relation rel, Snapshot snapshot, int32 cursor_id, List *chunks)
 		chunks = lappend(chunks, id);
 	}
 	systable_endscan(scan);
-	/* What the own transaction has changed may yet be rolled back. */
-	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		dbopt_chunks_floor_raise(cursor_id, floor);
+	raise_floor(cursor_id, floor);
 	return chunks;
 }
 
@@ -186,7 +188,7 @@ dbopt_chunks_load(void)
 	List	   *chunks = NIL;
 	ListCell   *cell;
 
-	dbopt_chunks_floors_limit(list_length(cursors));
+	limit_floors(list_length(cursors));
 	if (is_small(rel, cursors))
 		chunks = load_all(rel, snapshot);
 	else

@@ -390,13 +390,12 @@ dbopt_news_note_database(Oid dboid)
 }
 
 /*
- * This transaction is about to be prepared under this name.  One that has
- * failed is rolled back instead, and has forgotten its notes already.
+ * This transaction is about to be prepared under this name.
  */
 void
 dbopt_news_note_prepare(const char *gid)
 {
-	if (!IsAbortedTransactionBlockState() && begin_note())
+	if (begin_note())
 		notes.gid = dbopt_prepared_hash(gid);
 }
 
