@@ -162,11 +162,19 @@ GRANT EXECUTE ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) TO pg_mon
 
 ALTER TABLE @extschema@.dbopt_index_state
 	ADD COLUMN declaration bigint NOT NULL DEFAULT 0,
-	ADD COLUMN table_oid oid NOT NULL DEFAULT 0;
+	ADD COLUMN table_oid oid NOT NULL DEFAULT 0,
+	ADD COLUMN definition text;
 COMMENT ON COLUMN @extschema@.dbopt_index_state.declaration IS
 	'a hash of the declaration that the last attempt was made for, whose failure counts for that one alone; 0: unknown';
 COMMENT ON COLUMN @extschema@.dbopt_index_state.table_oid IS
 	'the table that the last attempt was made on; 0: unknown';
+COMMENT ON COLUMN @extschema@.dbopt_index_state.definition IS
+	'CREATE INDEX as it would make the index that was built, by which it is known after a restore; NULL: unknown';
+
+CREATE FUNCTION @extschema@.dbopt_note_indexes() RETURNS void
+	AS 'MODULE_PATHNAME', 'dbopt_note_indexes' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+SELECT @extschema@.dbopt_note_indexes();
+DROP FUNCTION @extschema@.dbopt_note_indexes();
 
 --
 -- Watching

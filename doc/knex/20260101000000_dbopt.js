@@ -1,8 +1,12 @@
 // A knex migration that brings dbopt, an events table and a first handler.
 //
-// The role that runs it is a superuser, as CREATE EXTENSION dbopt demands; where
-// the application's role is not, a superuser runs that one line before.  The
-// server has shared_preload_libraries = 'dbopt'.
+// The server has shared_preload_libraries = 'dbopt'.  The role that runs the
+// migrations is a superuser, as CREATE EXTENSION dbopt demands; for any other,
+// here app, which may create tables and log in, a superuser runs this before:
+//
+//   CREATE EXTENSION dbopt CASCADE;
+//   GRANT EXECUTE ON FUNCTION dbopt_create_events, dbopt_detach_events,
+//     dbopt_register_handler, dbopt_unregister_handler TO app;
 
 exports.up = async function up(knex) {
   await knex.raw('CREATE EXTENSION IF NOT EXISTS dbopt CASCADE');

@@ -15,6 +15,7 @@
 #include "api/attach.h"
 #include "api/ddl.h"
 #include "api/events_table.h"
+#include "api/primary.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_inherits.h"
@@ -289,6 +290,7 @@ dbopt_attach_table(Oid relid, const char *key_column)
 Datum
 dbopt_attach_events(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	dbopt_argument_require(fcinfo, 0, "events",
 						   "Name the events table.");
 	dbopt_attach_table(PG_GETARG_OID(0),

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "api/arguments.h"
+#include "api/primary.h"
 #include "engine/config.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -173,6 +174,7 @@ dbopt_reset_circuit_breaker(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	config = dbopt_config_get();
 	if (!PG_ARGISNULL(0))
 	{
@@ -199,6 +201,7 @@ dbopt_trip_circuit_breaker(PG_FUNCTION_ARGS)
 	DbOptNamedBreaker breaker;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	dbopt_argument_require(fcinfo, 0, "name",
 						   "dbopt_circuit_breakers() lists the circuit breakers.");
 	breaker = breaker_named(dbopt_config_get(),

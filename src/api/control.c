@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "api/attach.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
@@ -45,6 +46,7 @@ set_paused(bool paused)
 Datum
 dbopt_pause(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	dbopt_require_identity();
 	set_paused(true);
 	PG_RETURN_VOID();
@@ -58,6 +60,7 @@ dbopt_pause(PG_FUNCTION_ARGS)
 Datum
 dbopt_resume(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	if (dbopt_config_get()->foreign_identity)
 		dbopt_identity_adopt();
 	set_paused(false);

@@ -10,6 +10,7 @@
 
 #include "api/handler_rights.h"
 #include "api/handlers.h"
+#include "api/primary.h"
 #include "catalog/pg_type.h"
 #include "engine/catalog.h"
 #include "engine/owner_spi.h"
@@ -61,6 +62,7 @@ for_dead_letters(FunctionCallInfo fcinfo, const char *statement)
 	DbOptOwnerArgs args = {0};
 	int64		count;
 
+	dbopt_require_primary(fcinfo);
 	dbopt_handlers_lock();
 	dbopt_owner_bind(&args, INT4ARRAYOID, handlers_meant(fcinfo));
 	dbopt_owner_bind_text(&args, PG_ARGISNULL(1) ? NULL :

@@ -13,6 +13,7 @@
 #include "api/ddl.h"
 #include "api/events_table.h"
 #include "api/forget.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "engine/catalog.h"
@@ -111,6 +112,7 @@ detach_table(Oid relid)
 Datum
 dbopt_detach_events(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	dbopt_argument_require(fcinfo, 0, "events",
 						   "The view dbopt_sources lists the tables that are attached.");
 	detach_table(PG_GETARG_OID(0));

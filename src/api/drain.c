@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "api/arguments.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "engine/backlog.h"
 #include "engine/catalog.h"
@@ -115,9 +116,7 @@ active_handler(const DbOptConfig *config, const DbOptCursor *cursor)
 
 	if (source == NULL || !source->usable)
 		return NULL;
-	handler = cursor->handler_id != 0 ?
-		dbopt_config_handler(config, cursor->handler_id) :
-		dbopt_config_most_specific(config, source, cursor->event_type);
+	handler = dbopt_cursor_handler(config, cursor);
 	return handler != NULL && handler->usable && !handler->paused ?
 		handler : NULL;
 }
@@ -274,6 +273,7 @@ dbopt_drain(PG_FUNCTION_ARGS)
 	Datum		deadline;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	if (dbopt_my_session != NULL && dbopt_my_session->job.kind != DBOPT_JOB_SQL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

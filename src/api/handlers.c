@@ -11,10 +11,12 @@
 #include "api/arguments.h"
 #include "api/forget.h"
 #include "api/handlers.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/delivery.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "fmgr.h"
@@ -141,6 +143,7 @@ unregister(const char *name, bool discard)
 	check_not_calling(name, row.handler_id);
 
 	dbopt_owner_begin(&scope);
+	dbopt_delivery_lock_handler(row.handler_id, ExclusiveLock);
 	dbopt_handler_cursors_lock(row.handler_id);
 	if (!discard)
 		check_nothing_pending(name, row.handler_id);
@@ -159,6 +162,7 @@ unregister(const char *name, bool discard)
 Datum
 dbopt_unregister_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	unregister(dbopt_handler_name_arg(fcinfo, 0),
 			   !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
 	dbopt_config_changed();
@@ -196,6 +200,7 @@ set_paused(const char *name, bool paused)
 Datum
 dbopt_pause_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	set_paused(dbopt_handler_name_arg(fcinfo, 0), true);
 	PG_RETURN_VOID();
 }
@@ -206,6 +211,7 @@ dbopt_pause_handler(PG_FUNCTION_ARGS)
 Datum
 dbopt_resume_handler(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	set_paused(dbopt_handler_name_arg(fcinfo, 0), false);
 	PG_RETURN_VOID();
 }

@@ -10,12 +10,13 @@
 
 #include "access/xact.h"
 #include "api/ddl.h"
+#include "api/primary.h"
 #include "catalog/index.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/index_build.h"
+#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -28,29 +29,13 @@
 
 PG_FUNCTION_INFO_V1(dbopt_drop_indexes);
 
-/* The index that dbopt built under this name; InvalidOid: it has gone. */
-static Oid
-built_index(const DbOptIndexState *state)
-{
-	Oid			schema = state->schema != NULL ?
-	get_namespace_oid(state->schema, true) : InvalidOid;
-
-	if (!state->built)
-		return InvalidOid;
-	if (OidIsValid(state->index))
-		return OidIsValid(IndexGetRelation(state->index, true)) ?
-			state->index : InvalidOid;
-	return OidIsValid(schema) ? get_relname_relid(state->name, schema) :
-		InvalidOid;
-}
-
 /* Its schema and name, if it is to be dropped; false else. */
 static bool
 is_meant(const DbOptIndexState *state, Oid table, Oid *index)
 {
 	Oid			relid;
 
-	*index = built_index(state);
+	*index = dbopt_index_own(state);
 	if (!OidIsValid(*index))
 		return false;
 	relid = IndexGetRelation(*index, true);
@@ -66,6 +51,7 @@ forget(const char *name)
 	state->built = false;
 	state->index = InvalidOid;
 	state->schema = NULL;
+	state->definition = NULL;
 	state->progress = DBOPT_INDEX_IDLE;
 	dbopt_index_state_write(state);
 }
@@ -127,6 +113,7 @@ dbopt_drop_indexes(PG_FUNCTION_ARGS)
 												  ALLOCSET_SMALL_SIZES);
 	ListCell   *cell;
 
+	dbopt_require_primary(fcinfo);
 	require_top_level(fcinfo);
 	if (OidIsValid(table) && !dbopt_owns_class(table, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));

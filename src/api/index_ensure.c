@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "api/primary.h"
 #include "catalog/index.h"
 #include "compat.h"
 #include "engine/catalog.h"
@@ -169,6 +170,7 @@ dbopt_ensure_indexes(PG_FUNCTION_ARGS)
 	List	   *names = NIL;
 	ListCell   *cell;
 
+	dbopt_require_primary(fcinfo);
 	if (wait && atomic)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),

@@ -70,7 +70,8 @@ check_caller(DbOptPooledRequest *request)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there are no pool sessions during recovery")));
+				 errmsg("there are no pool sessions during recovery"),
+				 errhint("This server is a standby: call it on the primary.")));
 	if (InSecurityRestrictedOperation())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "api/attach.h"
 #include "api/handlers.h"
+#include "api/primary.h"
 #include "api/registration.h"
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_type_d.h"
@@ -260,6 +261,7 @@ dbopt_register_handler(PG_FUNCTION_ARGS)
 	DbOptRegistration wanted;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	dbopt_registration_read(fcinfo, &wanted);
 	register_handler(&wanted);
 	dbopt_config_changed();

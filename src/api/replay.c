@@ -13,6 +13,7 @@
 #include "api/arguments.h"
 #include "api/forget.h"
 #include "api/handlers.h"
+#include "api/primary.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
@@ -234,9 +235,11 @@ replay(const char *name, TimestampTz since)
 Datum
 dbopt_replay(PG_FUNCTION_ARGS)
 {
-	char	   *name = dbopt_handler_name_arg(fcinfo, 0);
+	char	   *name;
 	int64		count;
 
+	dbopt_require_primary(fcinfo);
+	name = dbopt_handler_name_arg(fcinfo, 0);
 	dbopt_argument_require(fcinfo, 1, "since",
 						   "Give the time from which on events are to be delivered again.");
 	count = replay(name, PG_GETARG_TIMESTAMPTZ(1));

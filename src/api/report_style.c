@@ -58,7 +58,7 @@ static const char tables[] =
 "th:last-child,td:last-child{padding-right:0}\n"
 ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
 ".quiet{color:var(--dim)}.name{font-weight:600}tbody th{font-weight:400}\n"
-".error{font-size:13px;color:var(--dim);max-height:5.6em;overflow:hidden}\n"
+".error{font-size:13px;color:var(--dim);display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:4;overflow:hidden}\n"
 ".wide{overflow-x:auto}.wide table{min-width:460px}.wide td,.wide th{overflow-wrap:normal}\n"
 ".hour{width:150px}#handlers thead th:first-child{width:36%}\n"
 "@media screen and (max-width:760px){\n"
@@ -91,14 +91,14 @@ static const char charts[] =
 ".spark{display:block;width:100%;height:28px}\n"
 ".lane{padding:6px 0}.lane svg{display:block;width:100%;height:14px;margin-top:4px;border-radius:4px;background:var(--soft)}\n"
 ".lane svg .good{fill:var(--goodbg)}.lane svg .warn{fill:var(--warn)}\n"
-"#breakers h3{margin-top:12px}#breakers td:nth-child(2){width:40%}time{overflow-wrap:normal}\n"
+"#breakers h3{margin-top:12px}#breakers td:nth-child(2){width:34%}time{white-space:nowrap}\n"
 "footer{margin-top:16px}\n"
 "@media print,(min-width:761px){.tiles{grid-template-columns:repeat(4,minmax(0,1fr))}.charts{grid-template-columns:repeat(2,minmax(0,1fr))}.checks{grid-template-columns:repeat(3,minmax(0,1fr));gap:10px 24px}}\n";
 
 static const char paper[] =
 "@media print{body{max-width:none;padding:0;background:#fff;font-size:12px;print-color-adjust:exact;-webkit-print-color-adjust:exact}"
 "nav,details{display:none}section{break-inside:auto;border:0;padding:0}tr,figure,.lane,.checks div{break-inside:avoid}h2,h3,h2+p{break-after:avoid}"
-".error{max-height:none}.hour{width:90px}th,td{padding-right:8px}thead{display:table-header-group}}\n";
+"table,.checks dd{font-size:12px}.badge,.sub,.error,code{font-size:11px}header .badge{font-size:13px}.error{display:block}.hour{width:90px}th,td{padding-right:8px}thead{display:table-header-group}}\n";
 
 const char *
 dbopt_report_style(void)

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "api/arguments.h"
 #include "api/isolation.h"
 #include "engine/sql_retry.h"
@@ -44,6 +45,17 @@ statement_argument(FunctionCallInfo fcinfo)
 	return statement;
 }
 
+/* What PostgreSQL says of it names settings that are not in the way here. */
+static void
+require_possible(int isolation)
+{
+	if (isolation == XACT_SERIALIZABLE && RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot use serializable mode in a hot standby"),
+				 errhint("Give another isolation level: isolation => 'repeatable read'.")));
+}
+
 /* dbopt_with_database_retry(statement text) */
 Datum
 dbopt_with_database_retry(PG_FUNCTION_ARGS)
@@ -63,6 +75,7 @@ dbopt_with_transaction_retry(PG_FUNCTION_ARGS)
 	int			isolation = dbopt_isolation_argument(fcinfo, 1);
 
 	require_own_transactions(fcinfo, "dbopt_with_transaction_retry");
+	require_possible(isolation);
 	dbopt_sql_retry_run("transaction", statement, isolation);
 	PG_RETURN_VOID();
 }

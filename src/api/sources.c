@@ -9,6 +9,7 @@
 #include "api/arguments.h"
 #include "api/attach.h"
 #include "api/ddl.h"
+#include "api/primary.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
@@ -135,6 +136,7 @@ create_events(const char *name, bool mark_processed)
 Datum
 dbopt_create_events(PG_FUNCTION_ARGS)
 {
+	dbopt_require_primary(fcinfo);
 	dbopt_argument_require(fcinfo, 0, "name",
 						   "Give the name of the table to be created.");
 	dbopt_argument_require(fcinfo, 1, "mark_processed",

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "api/handler_rights.h"
+#include "api/primary.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
@@ -145,6 +146,7 @@ dbopt_reset_stats(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	dbopt_require_preload();
+	dbopt_require_primary(fcinfo);
 	foreach(cell, dbopt_config_get()->handlers)
 	{
 		DbOptHandler *handler = lfirst(cell);

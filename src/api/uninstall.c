@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -137,10 +138,7 @@ tell_of_indexes(void)
 
 	foreach(cell, dbopt_index_states())
 	{
-		DbOptIndexState *state = lfirst(cell);
-
-		if (state->built && OidIsValid(state->index) &&
-			get_rel_name(state->index) != NULL)
+		if (OidIsValid(dbopt_index_own(lfirst(cell))))
 			count++;
 	}
 	if (count > 0)

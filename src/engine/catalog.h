@@ -226,7 +226,8 @@ enum
 	Natts_state_old = 10,		/* of version 1.0 */
 	Anum_state_declaration,
 	Anum_state_table_oid,
-	Natts_state = 12
+	Anum_state_definition,
+	Natts_state = 13
 };
 
 enum

@@ -110,6 +110,12 @@ note_error(DbOptCrewRole *role, const DbOptMember *member)
 		strlcpy(role->error, session->error, sizeof(role->error));
 	}
 	LWLockRelease(dbopt_shared->lock);
+	if (member->overdue)		/* it names only what has ended it */
+	{
+		strlcpy(role->error_code, "57014", sizeof(role->error_code));
+		strlcpy(role->error, "it was not ready within dbopt.pool_create_timeout",
+				sizeof(role->error));
+	}
 }
 
 static void

@@ -23,6 +23,7 @@ typedef struct DbOptMember
 	bool		promoted;		/* works out of turn: schedule_promote.c */
 	bool		yield;			/* has been asked to give way */
 	bool		outdated;		/* to leave when it has no job */
+	bool		overdue;		/* was ended before it had connected */
 } DbOptMember;
 
 /* A role that sessions are started for. */

@@ -186,6 +186,7 @@ dbopt_crew_end_overdue(int create_timeout, TimestampTz now)
 			TerminateBackgroundWorker(member->handle);
 			dbopt_crew_log("a new dbopt session has not connected in time, and is ended",
 						   member->role, "", 0, now - member->since);
+			member->overdue = true;
 			member->since = now;
 			due = TimestampTzPlusMilliseconds(now, create_timeout);
 		}

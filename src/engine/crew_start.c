@@ -3,9 +3,8 @@
  *		Starting sessions: a slot in shared memory, then a worker.
  *
  * Run by the scheduler alone, under dbopt_shared->lock where it touches slots.
- * The slots are the cluster's.  A scheduler that finds none asks the database
- * that can best spare a session to give one up, and is woken when any session
- * ends.
+ * The slots are the cluster's.  A scheduler that finds none has another database
+ * give one up (reclaim.h), and is woken when any session ends.
  */
 #include "postgres.h"
 
@@ -14,7 +13,7 @@
 #include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/log_line.h"
-#include "state/news.h"
+#include "state/reclaim.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -220,52 +219,6 @@ free_slot(int number)
 }
 
 /*
- * Asks the database with the most idle sessions, else the one with the most
- * sessions if they are more than a fair share, to give one up.
- */
-static void
-ask_for_session(void)
-{
-	int			idle[DBOPT_MAX_DATABASES] = {0};
-	int			all[DBOPT_MAX_DATABASES] = {0};
-	int			running = 0;
-	int			best = -1;
-	int			procno = -1;
-	int			i;
-
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	for (i = 0; i < dbopt_shared->max_sessions; i++)
-	{
-		DbOptSession *session = dbopt_session_slot(i);
-
-		if (!OidIsValid(session->dboid) || session->dboid == MyDatabaseId)
-			continue;
-		all[session->database]++;
-		if (session->state == DBOPT_SESSION_IDLE)
-			idle[session->database]++;
-	}
-	for (i = 0; i < DBOPT_MAX_DATABASES; i++)
-	{
-		if (dbopt_database_slot(i)->scheduler_pid == 0)
-			continue;
-		running++;
-		if (best < 0 || idle[i] > idle[best] ||
-			(idle[i] == idle[best] && all[i] > all[best]))
-			best = i;
-	}
-	if (best >= 0 && best != my_database.slot &&
-		(idle[best] > 0 || all[best] > dbopt_shared->max_sessions / running))
-		procno = dbopt_database_slot(best)->scheduler_procno;
-	LWLockRelease(dbopt_shared->lock);
-
-	if (procno >= 0)
-	{
-		pg_atomic_write_u32(&dbopt_database_slot(best)->reclaim, 1);
-		dbopt_process_wake(procno);
-	}
-}
-
-/*
  * No session slot, or no worker slot of the postmaster's: try again when a
  * session ends somewhere, or when the delay is over.
  */
@@ -276,8 +229,7 @@ put_off_start(const DbOptCrewRole *role, TimestampTz now)
 	dbopt_crew_count(DBOPT_POOL_CREATE_FAIL);
 	slot_failures++;
 	slot_retry_at = now + dbopt_backoff_base(&start_backoff, slot_failures);
-	pg_atomic_write_u32(&my_slot()->wants_session, 1);
-	ask_for_session();
+	dbopt_reclaim_session(my_database.slot);
 	if (slot_failures == WORTH_LOGGING)
 		dbopt_crew_log("could not start a dbopt session: no free slot; consider increasing max_worker_processes or dbopt.max_workers",
 					   role->role, "53300", slot_failures,

@@ -12,12 +12,17 @@
 #include "common/pg_prng.h"
 #include "engine/delivery.h"
 #include "engine/fate.h"
+#include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "state/circuit.h"
 #include "state/departure.h"
 #include "state/log_line.h"
 #include "state/pool.h"
+#include "storage/lock.h"
 #include "utils/timestamp.h"
+
+/* The fourth field of our locks' tags: see AGGREGATE_LOCK_CLASS. */
+#define HANDLER_LOCK_CLASS	0xDB1
 
 typedef struct Attempt
 {
@@ -32,13 +37,39 @@ dbopt_delivery_lock_mode(const DbOptSource *source)
 	return source->mark_processed ? RowExclusiveLock : AccessShareLock;
 }
 
+void
+dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) handler_id,
+						 HANDLER_LOCK_CLASS);
+	tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
+	(void) LockAcquire(&tag, mode, false, false);
+}
+
+/* Whoever removes a handler had it locked before we had. */
+static void
+require_handler(const DbOptHandler *handler)
+{
+	if (dbopt_config_handler(dbopt_config_get(), handler->handler_id) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("handler \"%s\" was removed", handler->name)));
+}
+
 bool
 dbopt_delivery_lock_table(DbOptDelivery *delivery)
 {
-	const DbOptSource *source = delivery->handler->source;
+	const DbOptHandler *handler = delivery->handler;
+	const DbOptSource *source = handler->source;
 
+	if (source->mark_processed)
+		dbopt_delivery_lock_handler(handler->handler_id, ShareLock);
 	delivery->locked =
 		!dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source));
+	if (!delivery->locked && source->mark_processed)
+		require_handler(handler);
 	return !delivery->locked;
 }
 

@@ -41,8 +41,17 @@ typedef struct DbOptDelivery
 extern LOCKMODE dbopt_delivery_lock_mode(const DbOptSource *source);
 
 /*
+ * To the end of the transaction.  Where events are marked, cursors and chunks
+ * are shared by the handlers: nothing but this lock tells whoever removes one
+ * that its events are being run.  They are under a ShareLock; exclusive, it
+ * waits for their transactions, and lets none begin.
+ */
+extern void dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode);
+
+/*
  * To be called before the events table is opened, in the same transaction.
- * False: others have locked it, and nobody waits for them.
+ * False: others have locked it, and nobody waits for them.  Locks the handler,
+ * too, where events are marked; 40001 when it has been removed.
  */
 extern bool dbopt_delivery_lock_table(DbOptDelivery *delivery);
 

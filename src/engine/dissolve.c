@@ -105,7 +105,7 @@ dbopt_chunk_dissolve(DbOptDelivery *delivery, const DbOptCursor *cursor,
 	source.chunk = &chunk;
 	if (dbopt_chunk_lock(source.log, cursor->cursor_id, seq, &chunk))
 	{
-		source.snapshot = dbopt_snapshot_new();
+		source.snapshot = dbopt_log_snapshot(&source.log);
 		dissolve(delivery, &source);
 		dbopt_chunk_delete(&chunk);
 		UnregisterSnapshot(source.snapshot);

@@ -2,8 +2,9 @@
  * handed_out.c
  *		Whether an event has been handed out and its chunk is settled.
  *
- * Run by pool sessions.  Cursor and chunks are read with one snapshot, without
- * locks: a hand-out and the end of a chunk change both at once.
+ * Run by pool sessions, before the transaction settles anything.  Cursor and
+ * chunks are read with one snapshot, without locks: a hand-out and the end of a
+ * chunk change both at once.
  */
 #include "postgres.h"
 
@@ -13,7 +14,11 @@
 #include "engine/cursor.h"
 #include "engine/handed_out.h"
 #include "engine/position.h"
+#include "engine/progress.h"
 #include "utils/rel.h"
+
+/* More than a session has in use at a time. */
+#define CURSORS_OF_SESSION	1024
 
 /* How far the handler is with one type of event. */
 typedef struct Progress
@@ -46,6 +51,33 @@ is_up_to(const DbOptLog *log, const DbOptPlace *event, const DbOptPlace *place)
 	return place->whole || compare_keys(log, event->key, place->key) <= 0;
 }
 
+/* What this process knows of dead chunks (progress.h) goes with the configuration. */
+static void
+doubt_floors(void)
+{
+	static uint64 generation = 0;
+
+	dbopt_chunks_floors_limit(CURSORS_OF_SESSION);
+	if (generation != dbopt_config_generation())
+		dbopt_chunks_floors_forget();
+	generation = dbopt_config_generation();
+}
+
+static void
+read_chunks(const DbOptOrdered *ordered, Progress *progress)
+{
+	const DbOptVersion *version = &progress->version;
+	int64		floor = version->seq + 1;
+	ListCell   *cell;
+
+	doubt_floors();
+	progress->chunks = dbopt_chunks_of_cursor(ordered->log, version->cursor_id,
+											  ordered->snapshot);
+	foreach(cell, progress->chunks)
+		floor = Min(floor, ((DbOptChunk *) lfirst(cell))->seq);
+	dbopt_chunks_floor_raise(version->cursor_id, floor);
+}
+
 /* Where the cursor of a type stands or, before it is met, will start. */
 static void
 read_progress(const DbOptOrdered *ordered, Progress *progress)
@@ -61,8 +93,7 @@ read_progress(const DbOptOrdered *ordered, Progress *progress)
 		dbopt_version_read(ordered->log, cursor_id, ordered->snapshot,
 						   &progress->version))
 	{
-		progress->chunks = dbopt_chunks_of_cursor(ordered->log, cursor_id,
-												  ordered->snapshot);
+		read_chunks(ordered, progress);
 		return;
 	}
 	progress->version.last.position = handler->start_position;

@@ -246,7 +246,7 @@ dbopt_handout(const DbOptConfig *config, const DbOptSource *source,
 	handout.log = dbopt_log_open(source->relid);
 	handout.log->unprocessed_only = source->mark_processed;
 	dbopt_cursor_lock(cursor->cursor_id);
-	handout.snapshot = dbopt_snapshot_new();
+	handout.snapshot = dbopt_log_snapshot(&handout.log);
 	dbopt_horizon_read(handout.snapshot, config->position_offset,
 					   &handout.horizon);
 	if (dbopt_version_read(handout.log, cursor->cursor_id, handout.snapshot,

@@ -136,6 +136,17 @@ copy_processes(Processes *processes)
 	LWLockRelease(dbopt_shared->lock);
 }
 
+static const char *
+missing_scheduler(const Processes *processes)
+{
+	if (!processes->slot)
+		return "there is none for this database";
+	if (processes->wants_session)
+		return "no background worker slot is free for it: consider increasing max_worker_processes";
+	return processes->state == DBOPT_SCHEDULER_STARTING ? "it is starting" :
+		"it has ended, and will be started again";
+}
+
 static void
 check_scheduler(DbOptHealthLook *look, const Processes *processes)
 {
@@ -155,9 +166,7 @@ check_scheduler(DbOptHealthLook *look, const Processes *processes)
 						 dbopt_age_text(look->now - processes->started_at));
 	else
 		dbopt_health_add(look, "scheduler", missing, "%s",
-						 !processes->slot ? "there is none for this database" :
-						 processes->state == DBOPT_SCHEDULER_STARTING ?
-						 "it is starting" : "it has ended, and will be started again");
+						 missing_scheduler(processes));
 }
 
 static void
@@ -166,6 +175,9 @@ check_probation(DbOptHealthLook *look, const Processes *processes)
 	if (look->standby || processes->probation == DBOPT_PROBATION_OVER)
 		dbopt_health_add(look, "probation", DBOPT_HEALTHY,
 						 "nothing is suspected of a crash");
+	else if (processes->state != DBOPT_SCHEDULER_RUNNING)
+		dbopt_health_add(look, "probation", DBOPT_DEGRADED,
+						 "whether anything may have caused a crash is not known before the scheduler runs");
 	else
 		dbopt_health_add(look, "probation", DBOPT_DEGRADED,
 						 "the server has crashed: what may have been the cause is run alone, the rest waits");
@@ -186,7 +198,7 @@ check_worker_slots(DbOptHealthLook *look, const Processes *processes,
 	if (processes->wants_session)
 		dbopt_health_add(look, "worker_slots",
 						 load->total == 0 ? DBOPT_CRITICAL : DBOPT_DEGRADED,
-						 "no slot is free for a session: %d of dbopt's %d are taken; the others may lack in max_worker_processes",
+						 "no slot is free: %d of dbopt's %d are taken; the others may lack in max_worker_processes",
 						 processes->sessions_used, dbopt_shared->max_sessions);
 	else
 		dbopt_health_add(look, "worker_slots", DBOPT_HEALTHY,

@@ -13,6 +13,7 @@
 #include "engine/config.h"
 #include "engine/exec.h"
 #include "engine/index_attempt.h"
+#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
@@ -187,12 +188,7 @@ note_built(DbOptIndexJob *job, DbOptIndexState *state)
 	if (job->target.condition != DBOPT_INDEX_VALID)
 		return false;
 	if (job->built)
-	{
-		state->built = true;
-		state->index = job->target.index;
-		state->schema =
-			get_namespace_name(get_rel_namespace(job->target.relid));
-	}
+		dbopt_index_own_note(state, job->target.index);
 	return true;
 }
 

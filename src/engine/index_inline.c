@@ -15,6 +15,7 @@
 #include "engine/exec.h"
 #include "engine/index_build.h"
 #include "engine/index_inline.h"
+#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
@@ -93,15 +94,6 @@ attempt_build(void *arg)
 }
 
 static void
-note_built(DbOptIndexState *state, const DbOptIndexTarget *target, Oid index)
-{
-	dbopt_index_state_settle(state);
-	state->built = true;
-	state->index = index;
-	state->schema = get_namespace_name(get_rel_namespace(target->relid));
-}
-
-static void
 note_failed(DbOptIndexState *state, const DbOptIndexTarget *target,
 			const DbOptFailure *failure)
 {
@@ -145,7 +137,8 @@ dbopt_index_provide(const DbOptIndexTarget *target)
 	state = dbopt_index_state_lock(target->row->name);
 	if (built)
 	{
-		note_built(state, target, attempt.index);
+		dbopt_index_state_settle(state);
+		dbopt_index_own_note(state, attempt.index);
 		log_built(target, since);
 	}
 	else if (state->progress == DBOPT_INDEX_BUILDING)

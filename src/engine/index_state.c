@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "engine/catalog.h"
+#include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -56,6 +57,7 @@ text_or_null(Datum value, bool isnull)
 static void
 read_new_columns(DbOptIndexState *state, HeapTuple tuple, TupleDesc desc)
 {
+	Datum		value;
 	bool		isnull;
 
 	if (desc->natts <= Natts_state_old)
@@ -66,6 +68,8 @@ read_new_columns(DbOptIndexState *state, HeapTuple tuple, TupleDesc desc)
 	state->table =
 		DatumGetObjectId(heap_getattr(tuple, Anum_state_table_oid, desc,
 									  &isnull));
+	value = heap_getattr(tuple, Anum_state_definition, desc, &isnull);
+	state->definition = text_or_null(value, isnull);
 }
 
 static DbOptIndexState *
@@ -131,6 +135,7 @@ form_state(const DbOptIndexState *state, TupleDesc desc)
 	put_time(values, nulls, Anum_state_failed_at, state->failed_at);
 	values[Anum_state_declaration - 1] = Int64GetDatum(state->declaration);
 	values[Anum_state_table_oid - 1] = ObjectIdGetDatum(state->table);
+	put_text(values, nulls, Anum_state_definition, state->definition);
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -272,7 +277,7 @@ static bool
 has_built(const DbOptIndexState *state)
 {
 	return state->built && (!OidIsValid(state->index) ||
-							get_rel_name(state->index) != NULL);
+							OidIsValid(dbopt_index_own(state)));
 }
 
 void

@@ -22,7 +22,8 @@ typedef struct DbOptIndexState
 	char	   *schema;			/* of the index that was built; NULL: none */
 	Oid			index;			/* the one that was built; InvalidOid: none,
 								 * or the one of that name, after a restore */
-	bool		built;			/* dbopt built it */
+	bool		built;			/* dbopt built it; index_own.h tells whether
+								 * it is still there */
 	DbOptIndexProgress progress;
 	int			attempts;		/* begun since it was queued */
 	TimestampTz next_attempt_at;
@@ -32,6 +33,7 @@ typedef struct DbOptIndexState
 	int64		declaration;	/* dbopt_index_row_hash() of what the last
 								 * attempt was for; 0: unknown */
 	Oid			table;			/* that it was made on; InvalidOid: unknown */
+	char	   *definition;		/* of the index that was built; NULL: unknown */
 } DbOptIndexState;
 
 extern const char *dbopt_index_progress_name(DbOptIndexProgress progress);

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "engine/backlog.h"
 #include "engine/broken.h"
 #include "engine/handout.h"
 #include "engine/index_job.h"
@@ -150,16 +151,17 @@ dbopt_job_find_cursor(DbOptJobRun *run)
 	return run->cursor != NULL;
 }
 
-/* On a mark_processed source another handler may be the right one by now. */
+/*
+ * The handler may be replaced by one that does not get this event type; on a
+ * mark_processed source another one may be the right one by now.
+ */
 bool
 dbopt_job_is_handlers_cursor(const DbOptJobRun *run)
 {
 	const DbOptDelivery *delivery = &run->delivery;
-	const DbOptHandler *handler = delivery->handler;
 
-	return !handler->source->mark_processed ||
-		dbopt_config_most_specific(delivery->config, handler->source,
-								   run->cursor->event_type) == handler;
+	return dbopt_cursor_handler(delivery->config,
+								run->cursor) == delivery->handler;
 }
 
 /* Runs a chunk; true: it is settled and the job may go on. */

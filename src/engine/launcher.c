@@ -10,24 +10,20 @@
  * when it is told to (launcher_news.c), and sleeps otherwise.
  *
  * It owns the DbOptDatabase slots; it takes dbopt_shared->lock, never across
- * a call that can fail.  A scheduler that ends is started again after a delay
- * that grows with each failure.  Should the launcher itself be started anew,
- * it finds the running schedulers in their slots and leaves them alone.
+ * a call that can fail.  Should the launcher itself be started anew, it finds
+ * the running schedulers in their slots and leaves them alone.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "compat.h"
 #include "engine/database_list.h"
 #include "engine/launcher.h"
+#include "engine/scheduler_start.h"
 #include "engine/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/database.h"
-#include "state/log_line.h"
 #include "state/news.h"
 #include "state/solo.h"
 #include "storage/ipc.h"
@@ -41,30 +37,6 @@
 #define JUDGE_US		(30 * USECS_PER_SEC)	/* a database that has not
 												 * started by then is not
 												 * waited for */
-#define HEALTHY_US		(60 * USECS_PER_SEC)	/* running this long forgives
-												 * earlier failures */
-
-/* A database, as the launcher knows it. */
-typedef struct Entry
-{
-	Oid			dboid;			/* hash key */
-	bool		listed;			/* takes connections and is no template */
-	int			slot;			/* -1: none, and no scheduler */
-	uint32		generation;
-	BackgroundWorkerHandle *handle; /* NULL: not started by this launcher */
-	TimestampTz start_at;		/* of the next scheduler; DBOPT_NEVER: none is
-								 * wanted, or one is there */
-	int			failures;		/* in a row */
-	bool		again;			/* told to look while a scheduler was there */
-	bool		held;			/* start_at is the end of a hold */
-} Entry;
-
-static const DbOptBackoff restart_backoff = {
-	.base_delay = 1000000,
-	.max_delay = 60000000,
-	.multiplier = 2,
-	.jitter = DBOPT_JITTER_NONE
-};
 
 static HTAB *entries;
 static bool rescan;				/* pg_database has to be read */
@@ -72,17 +44,17 @@ static TimestampTz judge_until;
 static int	nstarting;			/* schedulers that have not yet said whether
 								 * the extension is there */
 
-static Entry *
+static DbOptEntry *
 find_entry(Oid dboid)
 {
 	return hash_search(entries, &dboid, HASH_FIND, NULL);
 }
 
-static Entry *
+static DbOptEntry *
 make_entry(Oid dboid)
 {
 	bool		found;
-	Entry	   *entry;
+	DbOptEntry *entry;
 
 	entry = hash_search(entries, &dboid, HASH_ENTER, &found);
 	if (!found)
@@ -97,156 +69,23 @@ make_entry(Oid dboid)
 }
 
 static void
-forget_handle(Entry *entry)
-{
-	if (entry->handle != NULL)
-		pfree(entry->handle);
-	entry->handle = NULL;
-}
-
-/*
- * Gives the entry's slot back.
- */
-static void
-release_slot(Entry *entry)
-{
-	dbopt_database_release(entry->slot);
-	entry->slot = -1;
-	forget_handle(entry);
-}
-
-/*
- * The scheduler, or the attempt to start one, failed: try again later.
- */
-static void
-put_off(Entry *entry, TimestampTz now, const char *problem)
-{
-	DbOptLogLine line = {.kind = DBOPT_LOG_POOL,.slot = -1};
-
-	entry->failures++;
-	entry->start_at = now + dbopt_backoff_base(&restart_backoff,
-											   entry->failures);
-	line.message = psprintf("the scheduler for database %u %s, and is started again",
-							entry->dboid, problem);
-	line.attempt = entry->failures;
-	line.delay = entry->start_at - now;
-	dbopt_log_line(&line);
-}
-
-/*
- * The scheduler has ended without leaving for good.
- */
-static void
-handle_end(Entry *entry, const DbOptDatabase *database, TimestampTz now)
-{
-	forget_handle(entry);
-	rescan = true;				/* the database may have gone */
-	if (database->held_down || !entry->listed)
-	{
-		entry->start_at = now;
-		return;
-	}
-	if (database->state == DBOPT_SCHEDULER_GONE &&
-		now - database->started_at > HEALTHY_US)
-		entry->failures = 0;
-	put_off(entry, now, "has ended");
-}
-
-/*
- * The scheduler did not find the extension, or not in a version that we know.
- * It may have changed since.  In a refused one writers find a slot to write to.
- */
-static void
-handle_absence(Entry *entry, DbOptSchedulerState state, TimestampTz now)
-{
-	forget_handle(entry);
-	if (state == DBOPT_SCHEDULER_ABSENT || !entry->listed)
-		release_slot(entry);
-	entry->failures = 0;
-	if (entry->again)
-		entry->start_at = now;
-	entry->again = false;
-}
-
-/*
- * Is a worker that has not attached to its slot still to come?
- */
-static bool
-still_coming(Entry *entry)
-{
-	pid_t		pid;
-
-	return entry->handle != NULL &&
-		GetBackgroundWorkerPid(entry->handle, &pid) != BGWH_STOPPED;
-}
-
-/*
- * Reads the entry's slot, and ends a scheduler that should not be there: its
- * database has become a template, for example.
- */
-static void
-read_slot(Entry *entry, DbOptDatabase *copy)
-{
-	DbOptDatabase *database = dbopt_database_slot(entry->slot);
-
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	copy->state = database->state;
-	copy->scheduler_pid = database->scheduler_pid;
-	copy->held_down = database->held_down;
-	copy->started_at = database->started_at;
-	if (!entry->listed && database->scheduler_pid != 0)
-		kill(database->scheduler_pid, SIGTERM);
-	LWLockRelease(dbopt_shared->lock);
-}
-
-/*
- * Sees what has become of the entry's scheduler.
- */
-static void
-watch_entry(Entry *entry, TimestampTz now)
-{
-	DbOptDatabase copy;
-
-	if (entry->slot < 0 || entry->start_at != DBOPT_NEVER)
-		return;
-	read_slot(entry, &copy);
-	switch (copy.state)
-	{
-		case DBOPT_SCHEDULER_STARTING:
-			if (copy.scheduler_pid != 0 || still_coming(entry))
-				nstarting++;
-			else
-				handle_end(entry, &copy, now);
-			break;
-		case DBOPT_SCHEDULER_RUNNING:
-			break;
-		case DBOPT_SCHEDULER_ABSENT:
-		case DBOPT_SCHEDULER_REFUSED:
-			handle_absence(entry, copy.state, now);
-			break;
-		case DBOPT_SCHEDULER_GONE:
-			handle_end(entry, &copy, now);
-			break;
-	}
-}
-
-static void
 watch_entries(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	Entry	   *entry;
+	DbOptEntry *entry;
 
 	nstarting = 0;
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		watch_entry(entry, now);
+		if (dbopt_scheduler_watch(entry, now, &rescan))
+			nstarting++;
 }
 
 /*
  * Somebody says that something may have changed in this database.
  */
 static void
-look_again(Entry *entry, TimestampTz now)
+look_again(DbOptEntry *entry, TimestampTz now)
 {
 	rescan = true;
 	if (entry->held || (entry->slot < 0 && entry->failures == 0))
@@ -260,7 +99,7 @@ read_news(TimestampTz now)
 {
 	DbOptLauncherNews news;
 	HASH_SEQ_STATUS scan;
-	Entry	   *entry;
+	DbOptEntry *entry;
 	int			i;
 
 	if (!dbopt_launcher_news_take(&news))
@@ -283,7 +122,7 @@ static void
 scan_databases(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	Entry	   *entry;
+	DbOptEntry *entry;
 	ListCell   *cell;
 
 	rescan = false;
@@ -311,37 +150,10 @@ scan_databases(TimestampTz now)
 							  entry->start_at == DBOPT_NEVER))
 			continue;
 		if (entry->slot >= 0)
-			release_slot(entry);
+			dbopt_scheduler_release(entry);
 		dbopt_handlers_release(entry->dboid);
 		hash_search(entries, &entry->dboid, HASH_REMOVE, NULL);
 	}
-}
-
-static void
-start_scheduler(Entry *entry, TimestampTz now)
-{
-	DbOptWorkerTarget target;
-	DbOptPrepare prepared = dbopt_database_prepare(entry->dboid, &entry->slot,
-												   &entry->generation,
-												   &entry->start_at);
-
-	entry->held = prepared == DBOPT_PREPARE_HELD;
-	if (prepared == DBOPT_PREPARE_NO_SLOT)
-		put_off(entry, now, "has no slot in shared memory");
-	if (prepared != DBOPT_PREPARE_DONE)
-		return;
-
-	target.slot = entry->slot;
-	target.generation = entry->generation;
-	entry->handle = dbopt_worker_start("dbopt scheduler",
-									   "dbopt_scheduler_main", target);
-	if (entry->handle != NULL)
-	{
-		entry->start_at = DBOPT_NEVER;
-		nstarting++;
-	}
-	else
-		put_off(entry, now, "found no free slot for a background worker");
 }
 
 /*
@@ -352,15 +164,16 @@ start_due(TimestampTz now)
 {
 	TimestampTz next = DBOPT_NEVER;
 	HASH_SEQ_STATUS scan;
-	Entry	   *entry;
+	DbOptEntry *entry;
 
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
 		if (!entry->listed)
 			continue;
-		if (entry->start_at <= now && nstarting < MAX_STARTING)
-			start_scheduler(entry, now);
+		if (entry->start_at <= now && nstarting < MAX_STARTING &&
+			dbopt_scheduler_start(entry, now))
+			nstarting++;
 		if (entry->start_at > now)
 			next = Min(next, entry->start_at);
 	}
@@ -371,7 +184,7 @@ start_due(TimestampTz now)
  * Is this database on probation, or may it yet be?
  */
 static bool
-is_on_probation(const Entry *entry, TimestampTz now)
+is_on_probation(const DbOptEntry *entry, TimestampTz now)
 {
 	bool		in_time = now < judge_until;
 
@@ -390,7 +203,7 @@ static TimestampTz
 end_probation(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	Entry	   *entry;
+	DbOptEntry *entry;
 	bool		on = false;
 
 	if (pg_atomic_read_u32(&dbopt_shared->probation) == 0)
@@ -437,7 +250,7 @@ adopt_slots(void)
 	{
 		uint32		generation;
 		Oid			dboid = dbopt_database_adopt(i, &generation);
-		Entry	   *entry;
+		DbOptEntry *entry;
 
 		if (!OidIsValid(dboid))
 			continue;
@@ -459,7 +272,7 @@ launcher_exit(int code, Datum arg)
 static void
 launcher_attach(void)
 {
-	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(Entry)};
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(DbOptEntry)};
 
 	on_shmem_exit(launcher_exit, (Datum) 0);
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);

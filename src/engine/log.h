@@ -46,6 +46,8 @@ typedef struct DbOptLog
 	bool		key_by_value;
 	bool		unprocessed_only;	/* scans pass over processed events; set
 									 * by who has opened it */
+	List	   *members;		/* the table and all below it, by OID; NIL
+								 * where it has no partitions */
 	int			nleaves;
 	DbOptLogLeaf *leaves;
 } DbOptLog;
@@ -78,6 +80,13 @@ typedef enum DbOptLogWhat
 extern DbOptLog *dbopt_log_open(Oid relid);
 extern DbOptLog *dbopt_log_try_open(Oid relid, char **problem);
 extern void dbopt_log_close(DbOptLog *log);
+
+/*
+ * A new snapshot (registered) to read the log with.  A partition that was
+ * attached since the log was opened, and that this snapshot sees events in, is
+ * not among the log's: then the log is opened anew.
+ */
+extern Snapshot dbopt_log_snapshot(DbOptLog **log);
 
 /*
  * Takes locks of this mode on the same tables if they can be had at once,

@@ -7,6 +7,7 @@
  *
  *		ordered = dbopt_ordered_begin(delivery, log);
  *		dbopt_ordered_add(ordered, event, row);			each of its events
+ *		retries: add dbopt_ordered_claim_followers(), too
  *		dbopt_ordered_judge(ordered);
  *		while ((i = dbopt_ordered_next(ordered)) >= 0)
  *			if (dbopt_ordered_may_run(ordered, i))
@@ -84,6 +85,15 @@ extern DbOptOrdered *dbopt_ordered_begin(DbOptDelivery *delivery,
  */
 extern void dbopt_ordered_add(DbOptOrdered *ordered, DbOptFailed *event,
 							  Datum row);
+
+/*
+ * Claims, of the aggregates of the events that were added, the lowest ones that
+ * are held back and may be tried at "now", at most "limit"; as DbOptFailed *,
+ * to be added.
+ */
+extern List *dbopt_ordered_claim_followers(DbOptOrdered *ordered,
+										   DbOptQueue *queue, TimestampTz now,
+										   int limit);
 
 /* Locks the aggregates and finds out what is before the events. */
 extern void dbopt_ordered_judge(DbOptOrdered *ordered);

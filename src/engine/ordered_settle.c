@@ -180,40 +180,61 @@ is_behind_own(const DbOptOrdered *ordered, const DbOptAggregate *aggregate,
 }
 
 /*
- * Makes the lowest others of an aggregate due, as many as a session runs at
- * once, up to one that has a time of its own.  Where nothing has moved, this
- * only sees to it that the lowest has some time.
+ * Makes another event of the aggregate due, unless one of the transaction's
+ * own is in front of it, or it has a time of its own; false: it is not in the
+ * queue any more, and the next one is to be seen to.
+ */
+static bool
+release_row(DbOptOrdered *ordered, DbOptQueue *queue,
+			const DbOptAggregate *aggregate, DbOptOrderedRow *row,
+			TimestampTz now)
+{
+	if (is_behind_own(ordered, aggregate, row))
+		return true;
+	switch (dbopt_queue_release(queue,
+								ordered->delivery->handler->handler_id,
+								row->position, row->key, aggregate->moved,
+								now))
+	{
+		case DBOPT_RELEASED_NONE:
+			dbopt_ordered_row_delete(ordered->rel, &row->tid);
+			return false;
+		case DBOPT_RELEASED_DUE:
+			note_due(ordered, now);
+			break;
+		case DBOPT_RELEASED_LATER:
+			break;
+	}
+	return true;
+}
+
+/*
+ * Makes the lowest other event of an aggregate due: whoever claims it takes
+ * those behind it along (ordered_follow.c).  If all were made due, sessions
+ * would claim some of them each, and only one could run its own.
  */
 static void
 release_others(DbOptOrdered *ordered, DbOptQueue *queue,
 			   const DbOptAggregate *aggregate, TimestampTz now)
 {
-	int32		handler_id = ordered->delivery->handler->handler_id;
-	int			limit = aggregate->events +
-	(aggregate->moved ? DBOPT_SINGLE_BATCH : 1);
-	List	   *rows = dbopt_ordered_rows_lowest(handler_id, aggregate->type,
-												 aggregate->id,
-												 ordered->snapshot, limit);
-	ListCell   *cell;
+	int			seen = 0;
 
-	foreach(cell, rows)
+	for (int limit = aggregate->events + 1;; limit *= 2)
 	{
-		DbOptOrderedRow *row = lfirst(cell);
-		DbOptReleased released;
+		List	   *rows =
+		dbopt_ordered_rows_lowest(ordered->delivery->handler->handler_id,
+								  aggregate->type, aggregate->id,
+								  ordered->snapshot, limit);
 
-		if (dbopt_ordered_is_own(ordered, row->position, row->key))
-			continue;
-		if (is_behind_own(ordered, aggregate, row))
-			return;
-		released = dbopt_queue_release(queue, handler_id, row->position,
-									   row->key, aggregate->moved, now);
-		if (released == DBOPT_RELEASED_LATER)
-			return;
-		if (released == DBOPT_RELEASED_NONE)
-			dbopt_ordered_row_delete(ordered->rel, &row->tid);
-		else
-			note_due(ordered, now);
-		if (released == DBOPT_RELEASED_DUE && !aggregate->moved)
+		for (; seen < list_length(rows); seen++)
+		{
+			DbOptOrderedRow *row = list_nth(rows, seen);
+
+			if (!dbopt_ordered_is_own(ordered, row->position, row->key) &&
+				release_row(ordered, queue, aggregate, row, now))
+				return;
+		}
+		if (list_length(rows) < limit)
 			return;
 	}
 }

@@ -6,7 +6,8 @@
  * transaction; the rows of the last one are sent while it runs.  The caller
  * hears how it ended when the session has been reset and is idle, so that its
  * next call finds it; but a session that may have to wait until the caller has
- * heard is idle only then.
+ * heard is idle only then, and one that could not be reset, which is not the
+ * caller's trouble, ends then.
  *
  * A single statement is run as a client's own would be, so that those which
  * refuse transaction blocks work, such as VACUUM.  CALL and DO are not: they
@@ -273,6 +274,7 @@ dbopt_pooled_run(const DbOptJob *job)
 	PooledRun	run = {.context = CurrentMemoryContext};
 	DbOptJobResult result = {0};
 	ErrorData  *error;
+	ErrorData  *reset_error;
 	bool		waits;
 
 	if (!dbopt_pooled_segment_open(job->segment, &run.segment))
@@ -285,13 +287,16 @@ dbopt_pooled_run(const DbOptJob *job)
 	dbopt_pooled_wire_open(&run.segment);
 	error = dbopt_exec_guard_all(run_request, &run);
 	debug_query_string = NULL;
-	dbopt_session_reset();
-	waits = !dbopt_pooled_wire_has_room(answer_size(error));
+	reset_error = dbopt_session_reset();
+	waits = reset_error != NULL ||
+		!dbopt_pooled_wire_has_room(answer_size(error));
 	if (!waits)
 		dbopt_session_report_idle(&result);
 	answer(error);
 	dsm_detach(run.segment.segment);
 	MemoryContextSwitchTo(run.context);
+	if (reset_error != NULL)
+		dbopt_session_give_up(reset_error);
 	if (waits)
 		dbopt_session_report_idle(&result);
 }

@@ -64,18 +64,14 @@ chunks_floor(int32 cursor_id)
 	return entry == NULL ? PG_INT64_MIN : entry->seq;
 }
 
-/*
- * What the own transaction has changed may yet be rolled back; and the rows of
- * a restored database may be on their way.
- */
-static void
-raise_floor(int32 cursor_id, int64 seq)
+/* Not while the rows of a restored database may be on their way. */
+void
+dbopt_chunks_floor_raise(int32 cursor_id, int64 seq)
 {
 	Oid			table = dbopt_table_oid(DBOPT_CHUNK);
 	Floor	   *entry;
 
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		dbopt_positions_foreign())
+	if (dbopt_positions_foreign())
 		return;
 	if (floors_of != table)
 		dbopt_chunks_floors_forget();
@@ -95,8 +91,8 @@ raise_floor(int32 cursor_id, int64 seq)
 }
 
 /* Of cursors that are gone, too, but not of ever more of them. */
-static void
-limit_floors(int cursors)
+void
+dbopt_chunks_floors_limit(int cursors)
 {
 	if (floors != NULL && hash_get_num_entries(floors) / 2 > cursors)
 		dbopt_chunks_floors_forget();
@@ -168,7 +164,9 @@ load_of_cursor(Relation rel, Snapshot snapshot, int32 cursor_id, List *chunks)
 		chunks = lappend(chunks, id);
 	}
 	systable_endscan(scan);
-	raise_floor(cursor_id, floor);
+	/* What the own transaction has changed may yet be rolled back. */
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		dbopt_chunks_floor_raise(cursor_id, floor);
 	return chunks;
 }
 
@@ -188,7 +186,7 @@ dbopt_chunks_load(void)
 	List	   *chunks = NIL;
 	ListCell   *cell;
 
-	limit_floors(list_length(cursors));
+	dbopt_chunks_floors_limit(list_length(cursors));
 	if (is_small(rel, cursors))
 		chunks = load_all(rel, snapshot);
 	else

@@ -37,4 +37,14 @@ extern SysScanDesc dbopt_chunks_scan(Relation rel, int32 cursor_id,
 									 Snapshot snapshot);
 extern void dbopt_chunks_floors_forget(void);
 
+/*
+ * One snapshot has shown the cursor's version and the chunks that are alive:
+ * seq is the lowest of these or, if there are none, comes next after the
+ * version's.  Not for a transaction that has deleted chunks.
+ */
+extern void dbopt_chunks_floor_raise(int32 cursor_id, int64 seq);
+
+/* Forgets all when many more cursors are known than there are. */
+extern void dbopt_chunks_floors_limit(int cursors);
+
 #endif							/* DBOPT_PROGRESS_H */

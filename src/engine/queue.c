@@ -377,6 +377,29 @@ dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id, int64 position,
 	return claimed;
 }
 
+DbOptFailed *
+dbopt_queue_claim_held(DbOptQueue *queue, int32 handler_id, int64 position,
+					   const char *key, TimestampTz now)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = event_scan_begin(queue->retries, snapshot, handler_id,
+										position, key);
+	HeapTuple	tuple = systable_getnext(scan);
+	DbOptFailed *claimed = NULL;
+
+	if (HeapTupleIsValid(tuple))
+		claimed = failed_from_tuple(tuple, RelationGetDescr(queue->retries));
+	if (claimed != NULL &&
+		(claimed->suspicion != 0 ||
+		 (claimed->retry_at > now && claimed->retry_at != DT_NOEND &&
+		  claimed->attempts > 0) ||
+		 !lock_tuple(queue, snapshot, tuple)))
+		claimed = NULL;
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return claimed;
+}
+
 /*
  * The handler's first retry behind "after" that is under suspicion, or that is
  * under none; NULL: there is none.

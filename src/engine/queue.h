@@ -71,6 +71,15 @@ extern List *dbopt_queue_claim_event(DbOptQueue *queue, int32 handler_id,
 									 int64 position, const char *key);
 
 /*
+ * Locks one event that is under no suspicion and is due at "now", or held back:
+ * before its first attempt, or without end.  NULL: it is not, or another
+ * session has it.
+ */
+extern DbOptFailed *dbopt_queue_claim_held(DbOptQueue *queue,
+										   int32 handler_id, int64 position,
+										   const char *key, TimestampTz now);
+
+/*
  * The handler's first due retry under a suspicion up to "highest", not locked;
  * NULL: none.
  */

@@ -181,22 +181,56 @@ goes_on(Batch *batch, int count)
 	return !batch->blocked;
 }
 
+static void
+add_in_order(Batch *batch, DbOptOrdered *ordered, List *claimed, Datum *rows)
+{
+	ListCell   *cell;
+
+	foreach(cell, claimed)
+	{
+		Datum	   *row = &rows[foreach_current_index(cell)];
+
+		(void) fetch_row(batch, lfirst(cell), row);
+		dbopt_ordered_add(ordered, lfirst(cell), *row);
+	}
+}
+
+/*
+ * Adds the claimed retries of an ordered handler, and those that follow them
+ * unless the transaction is for certain ones; all of them.
+ */
+static List *
+gather_in_order(Batch *batch, DbOptOrdered *ordered, List *claimed,
+				Datum *rows)
+{
+	int			count = list_length(claimed);
+	List	   *followers;
+
+	add_in_order(batch, ordered, claimed, rows);
+	if (batch->suspect != NULL || batch->attempt != NULL ||
+		count >= batch->limit)
+		return claimed;
+	followers = dbopt_ordered_claim_followers(ordered, &batch->queue,
+											  batch->now,
+											  batch->limit - count);
+	/* Their events may have been committed after the snapshot. */
+	UnregisterSnapshot(batch->snapshot);
+	batch->snapshot = dbopt_snapshot_new();
+	add_in_order(batch, ordered, followers, rows + count);
+	return list_concat(claimed, followers);
+}
+
 /* Runs the retries of an ordered handler, those whose turn it is. */
 static void
 retry_in_order(Batch *batch, List *claimed)
 {
 	DbOptOrdered *ordered = dbopt_ordered_begin(batch->delivery, batch->log);
-	Datum	   *rows = palloc0(sizeof(Datum) * (list_length(claimed) + 1));
-	ListCell   *cell;
+	Datum	   *rows = palloc0(sizeof(Datum) * Max(batch->limit, 1));
 	int			count = 0;
 	int			i;
 
-	foreach(cell, claimed)
-	{
-		i = foreach_current_index(cell);
-		(void) fetch_row(batch, lfirst(cell), &rows[i]);
-		dbopt_ordered_add(ordered, lfirst(cell), rows[i]);
-	}
+	claimed = gather_in_order(batch, ordered, claimed, rows);
+	batch->claimed = list_length(claimed);
 	dbopt_ordered_judge(ordered);
 	while (goes_on(batch, count++) && (i = dbopt_ordered_next(ordered)) >= 0)
 	{
@@ -286,7 +320,7 @@ batch_work(Batch *batch)
 	batch->claimed = list_length(claimed);
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
-	batch->snapshot = dbopt_snapshot_new();
+	batch->snapshot = dbopt_log_snapshot(&batch->log);
 	dbopt_marks_begin(&batch->marks, batch->log);
 	retry_claimed(batch, claimed);
 	batch->unsettled = source->mark_processed &&
@@ -396,6 +430,7 @@ run_isolated(Batch *batch, int count)
 	{
 		if (batch->suspect == NULL)
 			count--;
+		batch->now = GetCurrentTimestamp(); /* what the last one has released */
 		(void) batch_run(batch);
 	}
 	return batch->blocked ? DBOPT_RETRY_BLOCKED : DBOPT_RETRY_SOME;

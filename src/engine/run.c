@@ -86,7 +86,7 @@ step_work(DbOptRun *run)
 		dbopt_log_close(run->log);
 		return;
 	}
-	run->snapshot = dbopt_snapshot_new();
+	run->snapshot = dbopt_log_snapshot(&run->log);
 	run->source.log = run->log;
 	run->source.snapshot = run->snapshot;
 	run->source.event_type = run->cursor->event_type;

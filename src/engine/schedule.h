@@ -26,6 +26,7 @@ typedef struct DbOptLane
 {
 	int32		handler_id;		/* hash key */
 	int32		source_id;
+	const char *event_type;		/* valid while lanes and tracks are loaded */
 	Oid			role;
 	int			priority;
 	int			max_concurrency;	/* 0: no limit of its own */

@@ -12,6 +12,7 @@
 #include "commands/dbcommands.h"
 #include "engine/crew.h"
 #include "engine/cursor.h"
+#include "engine/index_own.h"
 #include "engine/index_schedule.h"
 #include "engine/patterns.h"
 #include "engine/progress.h"
@@ -37,6 +38,7 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 	lane->seen = true;
 	lane->source_id = handler->source == NULL ? 0 :
 		handler->source->source_id;
+	lane->event_type = handler->event_type;
 	lane->role = handler->role;
 	lane->priority = Min(handler->priority, DBOPT_MAX_PRIORITY);
 	lane->max_concurrency = handler->max_concurrency;
@@ -125,17 +127,23 @@ typedef struct Serving
 } Serving;
 
 /*
- * Who is to run this cursor's events: 0 for nobody.
+ * Who is to run this cursor's events: 0 for nobody.  The same as
+ * dbopt_cursor_handler(), for many.
  */
 static int32
 serving_handler(Serving *serving, const DbOptCursor *cursor)
 {
 	DbOptSource *source = dbopt_config_source(serving->config,
 											  cursor->source_id);
+	DbOptLane  *lane = dbopt_lane_find(cursor->handler_id);
 	List	   *handlers;
 
-	if (cursor->handler_id != 0 || source == NULL)
-		return cursor->handler_id;
+	if (cursor->handler_id != 0)
+		return lane != NULL && dbopt_pattern_match(lane->event_type,
+												   cursor->event_type) >= 0 ?
+			cursor->handler_id : 0;
+	if (source == NULL)
+		return 0;
 	if (serving->source != source)
 		serving->patterns = dbopt_patterns_make(serving->config, source);
 	serving->source = source;
@@ -330,9 +338,9 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		discover_cursors(config, what);
 	if (what->discover || what->lanes || changed)
 	{
-		dbopt_types_forget_ignored();
 		load_lanes(config);
 		load_tracks(config, news, now);
+		dbopt_types_forget_ignored();	/* also of dropped tracks */
 		dbopt_builds_load(config, now);
 		dbopt_schedule_recount();
 	}
@@ -342,6 +350,9 @@ dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 		load_chunks(now);
 	if (what->indexes || changed)
 		dbopt_index_schedule_load(now);
+	if ((what->objects || what->indexes || changed) &&
+		!config->foreign_identity)
+		dbopt_index_own_refresh();
 	if (what->objects || changed || !states_current)
 		what->incomplete |= !keep_states(config, changed);
 	return true;

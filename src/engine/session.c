@@ -76,7 +76,8 @@ give_back(DbOptSession *session)
 }
 
 /*
- * A slot has become free: those who found none may try again.
+ * A slot has become free: those who found none may try again.  A database that
+ * waits for its scheduler does until the launcher has started it.
  */
 static void
 wake_waiting_schedulers(void)
@@ -87,8 +88,8 @@ wake_waiting_schedulers(void)
 	{
 		DbOptDatabase *database = dbopt_database_slot(i);
 
-		if (pg_atomic_exchange_u32(&database->wants_session, 0) != 0 &&
-			database->scheduler_pid != 0)
+		if (database->scheduler_pid != 0 &&
+			pg_atomic_exchange_u32(&database->wants_session, 0) != 0)
 			dbopt_process_wake(database->scheduler_procno);
 	}
 }
@@ -409,6 +410,7 @@ static void
 run_job(const DbOptJob *job)
 {
 	DbOptJobResult result = {0};
+	ErrorData  *error;
 
 	report_job(job);
 	if (job->kind == DBOPT_JOB_SQL)
@@ -422,7 +424,8 @@ run_job(const DbOptJob *job)
 		Assert(!IsTransactionState());
 		dbopt_departure_begin();	/* also after a job that failed */
 		dbopt_session_release();
-		dbopt_session_reset();
+		if ((error = dbopt_session_reset()) != NULL)
+			dbopt_session_give_up(error);
 		dbopt_session_report_idle(&result);
 	}
 }

@@ -5,7 +5,9 @@
 #ifndef DBOPT_SESSION_H
 #define DBOPT_SESSION_H
 
+#include "compat.h"
 #include "state/shmem.h"
+#include "utils/elog.h"
 
 extern PGDLLEXPORT void dbopt_session_main(Datum main_arg);
 
@@ -15,8 +17,18 @@ extern PGDLLEXPORT void dbopt_session_main(Datum main_arg);
  */
 extern void dbopt_session_reset_settings(void);
 
-/* Gives the session the state of a new one; outside a transaction. */
-extern void dbopt_session_reset(void);
+/*
+ * Gives the session the state of a new one; outside a transaction.  Returns
+ * what made that fail, in the current memory context; NULL: nothing.  Then the
+ * session can have no other job, and must give up.
+ */
+extern ErrorData *dbopt_session_reset(void);
+
+/*
+ * Logs why the session could not be reset, and ends it.  What became of its
+ * last job has been told before.
+ */
+pg_noreturn extern void dbopt_session_give_up(const ErrorData *error);
 
 /*
  * The session, which has been reset, is ready for its next job; with the last

@@ -10,9 +10,13 @@
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
+#include "engine/exec.h"
 #include "engine/session.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "state/circuit.h"
+#include "state/log_line.h"
+#include "storage/ipc.h"
 #include "storage/lock.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -50,8 +54,8 @@ dbopt_session_reset_settings(void)
  * which holds nothing of a job's and makes the next one fast.  Settings return
  * to what they were when the session began: the role's and the database's own.
  */
-void
-dbopt_session_reset(void)
+static void
+reset(void *arg)
 {
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
@@ -68,5 +72,29 @@ dbopt_session_reset(void)
 
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();
+}
+
+ErrorData *
+dbopt_session_reset(void)
+{
+	ErrorData  *error = dbopt_exec_guard_all(reset, NULL);
+
 	QueryCancelPending = false;
+	return error;
+}
+
+void
+dbopt_session_give_up(const ErrorData *error)
+{
+	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_POOL,
+		.slot = dbopt_handler_find(MyDatabaseId, 0),
+		.sqlstate = sqlstate
+	};
+
+	line.message = psprintf("a dbopt session could not be reset, and ends: %s",
+							dbopt_log_error_text(sqlstate, error->message));
+	dbopt_log_line(&line);
+	proc_exit(1);
 }

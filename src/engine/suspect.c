@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type_d.h"
+#include "engine/backlog.h"
 #include "engine/delivery.h"
 #include "engine/handout.h"
 #include "engine/owner_spi.h"
@@ -112,9 +113,7 @@ dbopt_suspects_hand_out(const DbOptConfig *config, const DbOptCursor *cursor,
 
 	if (source == NULL || !source->usable)
 		return;
-	handler = cursor->handler_id != 0 ?
-		dbopt_config_handler(config, cursor->handler_id) :
-		dbopt_config_most_specific(config, source, cursor->event_type);
+	handler = dbopt_cursor_handler(config, cursor);
 	if (handler == NULL || !handler->usable || handler->paused)
 		return;
 	if (handler->max_concurrency > 0)

@@ -54,6 +54,7 @@ fill_slot(DbOptDatabase *database, Oid dboid)
 	database->state = DBOPT_SCHEDULER_STARTING;
 	database->scheduler_pid = 0;
 	database->held_down = false;
+	pg_atomic_write_u32(&database->wants_session, 0);
 }
 
 DbOptPrepare
@@ -84,6 +85,7 @@ dbopt_database_release(int slot)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	database->dboid = InvalidOid;
 	database->generation++;
+	pg_atomic_write_u32(&database->wants_session, 0);
 	LWLockRelease(dbopt_shared->lock);
 }
 

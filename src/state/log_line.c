@@ -3,7 +3,7 @@
  *		What dbopt says in the server log.
  *
  * Run by every process.  The lines that a handler may still have are counted
- * in its slot, under its spinlock.
+ * in its slot, under its spinlock, and under log_mutex where it has none.
  */
 #include "postgres.h"
 
@@ -106,20 +106,32 @@ announce_left_out(void)
 	dbopt_scheduler_wake(MyDatabaseId);
 }
 
+/* A slot's budgets, or those of all that have none. */
+static DbOptLogBudget *
+get_budgets(int slot, slock_t **mutex)
+{
+	if (slot < 0)
+	{
+		*mutex = &dbopt_shared->log_mutex;
+		return dbopt_shared->log_budgets;
+	}
+	*mutex = &dbopt_handler_slot(slot)->mutex;
+	return dbopt_handler_slot(slot)->log_budgets;
+}
+
 bool
 dbopt_log_permits(int slot, DbOptLogKind kind)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	DbOptHandlerState *state;
 	DbOptLogBudget *budget;
+	slock_t    *mutex;
 	bool		permitted;
 	bool		first;
 
-	if (slot < 0 || dbopt_shared == NULL)
+	if (dbopt_shared == NULL)
 		return true;
-	state = dbopt_handler_slot(slot);
-	budget = &state->log_budgets[kind];
-	SpinLockAcquire(&state->mutex);
+	budget = &get_budgets(slot, &mutex)[kind];
+	SpinLockAcquire(mutex);
 	if (budget->since + DBOPT_LOG_PERIOD_US <= now || budget->since > now)
 	{
 		budget->since = now;
@@ -131,7 +143,7 @@ dbopt_log_permits(int slot, DbOptLogKind kind)
 	else
 		budget->left_out++;
 	first = !permitted && budget->left_out == 1;
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(mutex);
 	if (first)
 		announce_left_out();
 	return permitted;
@@ -139,13 +151,13 @@ dbopt_log_permits(int slot, DbOptLogKind kind)
 
 /* Takes what was left out in a time that is over, of any kind. */
 static uint64
-take_left_out(DbOptHandlerState *state, DbOptLogKind kind, TimestampTz now,
-			  TimestampTz *next)
+take_left_out(int slot, DbOptLogKind kind, TimestampTz now, TimestampTz *next)
 {
-	DbOptLogBudget *budget = &state->log_budgets[kind];
+	slock_t    *mutex;
+	DbOptLogBudget *budget = &get_budgets(slot, &mutex)[kind];
 	uint64		left_out = 0;
 
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(mutex);
 	if (budget->left_out > 0)
 	{
 		TimestampTz over = budget->since + DBOPT_LOG_PERIOD_US;
@@ -158,20 +170,31 @@ take_left_out(DbOptHandlerState *state, DbOptLogKind kind, TimestampTz now,
 			budget->left_out = 0;
 		}
 	}
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(mutex);
 	return left_out;
 }
 
+/* Of one handler; NULL: of those that have no slot. */
 static void
-tell_left_out(const char *handler, DbOptLogKind kind, uint64 left_out)
+tell_left_out(int slot, const char *handler, TimestampTz now,
+			  TimestampTz *next)
 {
-	DbOptLogLine line = {.kind = kind,.slot = -1,.handler = handler};
+	const char *whose = "of handlers without a slot";
 
-	line.left_out = left_out;
-	line.message = psprintf("%llu log lines \"%s\" of handler \"%s\" were left out",
-							(unsigned long long) left_out, operations[kind],
-							handler);
-	dbopt_log_write(&line);
+	if (handler != NULL)
+		whose = psprintf("of handler \"%s\"", handler);
+	for (int kind = 0; kind < DBOPT_LOG_KINDS; kind++)
+	{
+		DbOptLogLine line = {.kind = kind,.slot = slot,.handler = handler};
+
+		line.left_out = take_left_out(slot, kind, now, next);
+		if (line.left_out == 0)
+			continue;
+		line.message = psprintf("%llu log lines \"%s\" %s were left out",
+								(unsigned long long) line.left_out,
+								operations[kind], whose);
+		dbopt_log_write(&line);
+	}
 }
 
 TimestampTz
@@ -196,14 +219,11 @@ dbopt_log_left_out(TimestampTz now)
 		dboid = state->dboid;
 		name = state->name;
 		LWLockRelease(dbopt_shared->lock);
-		for (int kind = 0; kind < DBOPT_LOG_KINDS && dboid == MyDatabaseId; kind++)
-		{
-			uint64		left_out = take_left_out(state, kind, now, &next);
-
-			if (left_out > 0)
-				tell_left_out(NameStr(name), kind, left_out);
-		}
+		if (dboid == MyDatabaseId)
+			tell_left_out(i, NameStr(name), now, &next);
 	}
+	if (some)
+		tell_left_out(-1, NULL, now, &next);
 	if (next != DT_NOEND)
 		pg_atomic_write_u32(&database->lines_left_out, 1);
 	return next;

@@ -5,8 +5,9 @@
  *
  * The level is dbopt.log_level.  Nothing of a payload is said: no texts of
  * handlers' errors, no data.  Of each kind a handler may have
- * DBOPT_LOG_LINES lines in DBOPT_LOG_PERIOD_US; what is left out is counted, and its
- * number logged by the scheduler when that time is over.
+ * DBOPT_LOG_LINES lines in DBOPT_LOG_PERIOD_US, and all that have no slot so many
+ * together; what is left out is counted, and its number logged by the
+ * scheduler when that time is over.
  */
 #ifndef DBOPT_LOG_LINE_H
 #define DBOPT_LOG_LINE_H
@@ -20,7 +21,7 @@ typedef struct DbOptLogLine
 {
 	DbOptLogKind kind;
 	int			slot;			/* of the handler whose lines are counted; -1:
-								 * this one is not */
+								 * with those of all that have none */
 	const char *message;
 	const char *hint;			/* NULL: none */
 

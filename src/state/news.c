@@ -390,12 +390,13 @@ dbopt_news_note_database(Oid dboid)
 }
 
 /*
- * This transaction is about to be prepared under this name.
+ * This transaction is about to be prepared under this name.  One that has
+ * failed is rolled back instead, and has forgotten its notes already.
  */
 void
 dbopt_news_note_prepare(const char *gid)
 {
-	if (begin_note())
+	if (!IsAbortedTransactionBlockState() && begin_note())
 		notes.gid = dbopt_prepared_hash(gid);
 }
 

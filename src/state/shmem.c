@@ -148,6 +148,7 @@ init_shared(void)
 	dbopt_shared->started_at = GetCurrentTimestamp();
 	ConditionVariableInit(&dbopt_shared->worker_gone);
 	SpinLockInit(&dbopt_shared->launcher_mutex);
+	SpinLockInit(&dbopt_shared->log_mutex);
 	init_databases();
 	init_sessions();
 	init_handlers();

@@ -127,8 +127,8 @@ typedef struct DbOptDatabase
 	uint64		create_total;	/* of these, microseconds */
 
 	/* Atomic. */
-	pg_atomic_uint32 wants_session; /* found no free session slot in the
-									 * cluster */
+	pg_atomic_uint32 wants_session; /* found no free slot in the cluster, for
+									 * a session or the scheduler */
 	pg_atomic_uint32 reclaim;	/* another database wants a session slot */
 	pg_atomic_uint64 news_taken;	/* how often the scheduler took news, and
 									 * 1: never 0, which looked_at has first */
@@ -463,6 +463,10 @@ typedef struct DbOptShared
 	/* Under launcher_mutex. */
 	slock_t		launcher_mutex;
 	DbOptLauncherNews launcher_news;
+
+	/* Under log_mutex: of lines that no handler's slot counts. */
+	slock_t		log_mutex;
+	DbOptLogBudget log_budgets[DBOPT_LOG_KINDS];
 
 	DbOptDatabase databases[DBOPT_MAX_DATABASES];
 

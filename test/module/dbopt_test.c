@@ -6,6 +6,8 @@
  * its column "act" is the name of one of the functions in "acts", and its
  * column "arg" is for that function.  When that returns, the handler writes
  * down by SPI that the event is done.
+ *
+ * Preloaded, it makes every query of who has set dbopt_test.refuse fail.
  */
 #include "postgres.h"
 
@@ -18,16 +20,20 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "optimizer/planner.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(handle_row);
 PG_FUNCTION_INFO_V1(handle_array);
@@ -228,6 +234,28 @@ commit(const char *arg)
 	SPI_finish();
 }
 
+static int	commits_to_go = 0;	/* until one fails; 0: none does */
+
+static void
+fail_at_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && commits_to_go > 0 &&
+		--commits_to_go == 0)
+		fail("AB123");
+}
+
+/* Has the session's so many-th commit fail, counting this transaction's. */
+static void
+spoil_commit(const char *arg)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(fail_at_commit, NULL);
+	registered = true;
+	commits_to_go = atoi(arg);
+}
+
 static void
 measure(const char *arg)
 {
@@ -257,6 +285,7 @@ static const Act acts[] = {
 	{"leave_subtransactions", leave_subtransactions},
 	{"fail_in_subtransactions", fail_in_subtransactions},
 	{"commit", commit},
+	{"spoil_commit", spoil_commit},
 	{"measure", measure}
 };
 
@@ -361,4 +390,33 @@ handle_jsonb(PG_FUNCTION_ARGS)
 	event.arg = field(json, "arg");
 	handle(&event);
 	PG_RETURN_VOID();
+}
+
+/* ---- queries that fail --------------------------------------------------- */
+
+static planner_hook_type previous_planner = NULL;
+static bool refuse = false;
+
+static PlannedStmt *
+plan(Query *query, const char *text, int options, ParamListInfo params)
+{
+	if (refuse)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('A', 'B', '1', '2', '3')),
+				 errmsg("no query is planned")));
+	return previous_planner != NULL ?
+		previous_planner(query, text, options, params) :
+		standard_planner(query, text, options, params);
+}
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	DefineCustomBoolVariable("dbopt_test.refuse", "Makes queries fail.", NULL,
+							 &refuse, false, PGC_USERSET, 0, NULL, NULL,
+							 NULL);
+	previous_planner = planner_hook;
+	planner_hook = plan;
 }

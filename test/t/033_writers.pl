@@ -84,6 +84,17 @@ command_ok(
 $long->query_safe('COMMIT');
 $long->quit;
 
+# One that has failed is rolled back by PREPARE TRANSACTION: it leaves nothing
+# to the next statement of its session.
+is( $node->psql('postgres', qq{
+		BEGIN;
+		${insert}PREPARE TRANSACTION 'whole';
+		BEGIN;
+		SELECT 1 / 0;
+		PREPARE TRANSACTION 'failed';
+		COMMIT PREPARED 'whole'}, on_error_stop => 0),
+	0, 'a prepared transaction is committed after another one has failed');
+
 drained($node, 'after the writers');
 each_once($node, 'ones', 'log', 'id', 1000);
 each_once($node, 'sevens', 'log', 'id', 1000);

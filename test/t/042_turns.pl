@@ -118,5 +118,54 @@ is( $node->safe_psql('postgres',
 		q{SELECT string_agg(DISTINCT handler, ' ') FROM (SELECT handler FROM log ORDER BY tick LIMIT 50) x}),
 	'first', 'a higher priority comes first');
 
+# ---- how long the others wait --------------------------------------------
+
+# Of n that wait, each has its turn within a second and n times 200 ms and the
+# time of two chunks, as the README has it.  What is written down are starts of
+# chunks, since each has one event: the longest is known from that.
+my $waiting = 5;
+$node->safe_psql(
+	'postgres', qq{
+	TRUNCATE log;
+	SELECT dbopt_unregister_handler(name, true) FROM dbopt_handlers;
+	CREATE FUNCTION busy(e events) RETURNS void LANGUAGE plpgsql AS \$\$
+	BEGIN
+		INSERT INTO log (handler) VALUES ('busy');
+		IF (SELECT yes FROM failing) THEN
+			PERFORM pg_sleep(0.1); -- work
+		END IF;
+	END \$\$;
+	SELECT dbopt_register_handler('busy', 'BUSY', 'busy(events)', priority => 100, chunk_size => 1);
+	DO \$do\$
+	BEGIN
+		FOR n IN 1..$waiting LOOP
+			EXECUTE format('CREATE FUNCTION low_%1\$s(e events) RETURNS void LANGUAGE sql AS \$\$INSERT INTO log (handler) VALUES (''low %1\$s'')\$\$', n);
+			PERFORM dbopt_register_handler('low ' || n, 'LOW', format('low_%s(events)', n)::regprocedure, priority => n);
+		END LOOP;
+	END \$do\$;
+	SELECT put('LOW', 1);
+	SELECT dbopt_drain('60 s'); -- nothing of theirs waits yet
+	TRUNCATE log;
+	UPDATE failing SET yes = true;
+	SELECT put('BUSY', 600);
+});
+$node->poll_query_until('postgres', 'SELECT count(*) > 2 FROM log') or die 'nothing runs';
+foreach my $time (1 .. 3)
+{
+	my $since = $node->safe_psql('postgres', q{SELECT put('LOW', 1); SELECT clock_timestamp()});
+	$since =~ s/\A\s+//;
+
+	ok($node->poll_query_until('postgres', "SELECT count(*) = $time * $waiting FROM log WHERE handler ~ 'low'"),
+		"handlers that wait have their turns, for the $time. time");
+	is( $node->safe_psql('postgres', qq{
+		SELECT max(at) FILTER (WHERE handler ~ 'low') - '$since' <= '1 s' + $waiting * ('200 ms' + 2 * max(chunk))
+		FROM (SELECT *, lead(at) OVER (ORDER BY at) - at AS chunk FROM log) x}),
+		't', 'as soon as promised')
+	  or diag($node->safe_psql('postgres', "SELECT handler, at - '$since' FROM log WHERE at > '$since' ORDER BY at"));
+}
+is($node->safe_psql('postgres', q{SELECT count(*) < 600 FROM log WHERE handler = 'busy'}), 't', 'although there is more to do before them');
+$node->safe_psql('postgres', 'UPDATE failing SET yes = false');
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'and it is done in the end');
+
 $node->stop;
 done_testing();

@@ -298,5 +298,27 @@ is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'they are released');
 is(sql(q{SELECT count(*), count(*) FILTER (WHERE ids = '1 2 3 4 5') FROM (
 	SELECT string_agg((id % 10)::text, ' ' ORDER BY call) AS ids FROM handled GROUP BY id / 10) x}), '6|6', 'in order');
 
+# ---- one aggregate, several sessions --------------------------------------------
+
+# Whoever may go on takes along what waits, so that sessions do not hold back
+# again and again what is another one's turn.
+sql(q{
+	SELECT dbopt_create_events('hot', false);
+	CREATE TABLE hot_done (call bigint DEFAULT nextval('calls'), version int);
+	CREATE FUNCTION handle_hot(e hot) RETURNS void LANGUAGE sql AS
+		'INSERT INTO hot_done (version) VALUES (e.aggregate_version)';
+	SELECT dbopt_register_handler('hot', 'HOT', 'handle_hot(hot)', events => 'hot', ordered => true, chunk_size => 1, max_concurrency => 4);
+});
+my $written = q{SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'dbopt_retry_queue'};
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+my $before = sql($written);
+sql(q{INSERT INTO hot (event_type, aggregate_type, aggregate_id, aggregate_version, data)
+	SELECT 'HOT', 'a', '00000000-0000-0000-0000-000000000001', n, '{}' FROM generate_series(1, 1000) n});
+becomes('SELECT count(*) FROM hot_done', '1000', 'all are delivered');
+is(sql('SELECT count(*) FROM (SELECT version, row_number() OVER (ORDER BY call) AS place FROM hot_done) d WHERE version <> place'),
+	'0', '... in order');
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+cmp_ok(sql($written) - $before, '<', 4000, '... with less than four rows of the retry queue written for each');
+
 $node->stop;
 done_testing();

@@ -120,6 +120,20 @@ cmp_ok(($backend->query_safe("SELECT pg_stat_force_next_flush(); $entries") =~ s
 is(sql($scans), $scans_before, '... and does not read the tables as a whole');
 $backend->quit;
 
+# A session that asks, for each event of an ordered handler, whether the one
+# before it has been delivered, passes each of them once, too.
+my $ordered = 1000;
+$entries_before = sql($entries);
+sql(qq{
+	CREATE FUNCTION in_order(e events) RETURNS void LANGUAGE sql AS \$\$ INSERT INTO seen VALUES (e.id, e.event_type) \$\$;
+	SELECT dbopt_register_handler('in_order', 'ORDERED', 'in_order(events)', chunk_size => 1, ordered => true);
+	INSERT INTO events (event_type, aggregate_type, aggregate_id, aggregate_version, data)
+		SELECT 'ORDERED', 'a', '00000000-0000-0000-0000-000000000001', n, '{}' FROM generate_series(1, $ordered) n});
+ok($node->poll_query_until('postgres', "SELECT count(*) = 2 * $ordered FROM seen WHERE event_type = 'ORDERED'"),
+	'delivered to an ordered handler, and to the other one');
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+cmp_ok(sql($entries) - $entries_before, '<', $ordered * 100, '... whose sessions do not read dead rows again and again');
+
 # ---- what they hide ----------------------------------------------------------
 
 sql(q{SELECT dbopt_pause_handler('work')});

@@ -68,6 +68,37 @@ is( $node->safe_psql('postgres', q{
 	"handle|2\nlate|1",
 	'a type that had no event when the handler came is delivered to it');
 
+# The last cursors of such a type go along with their handlers, in the moment
+# in which their heir comes.
+$node->safe_psql('postgres', "SELECT dbopt_unregister_handler('late')");
+delivered_after('Inherited', '', 'an event to be followed by one for an heir');
+$node->safe_psql('postgres', q{
+	DELETE FROM events WHERE event_type = 'Inherited';
+	BEGIN;
+	SELECT dbopt_unregister_handler('handle');
+	SELECT dbopt_register_handler('heir', '*', 'handle(events)');
+	COMMIT;
+});
+drained($node, 'with an heir');
+$node->safe_psql('postgres', "SELECT put('Inherited')");
+drained($node, 'a type that an heir has not met');
+is($node->safe_psql('postgres', "SELECT count(*) FROM effects WHERE event_type = 'Inherited'"),
+	'2', 'a type that an heir has not met is delivered to it');
+
+# A handler that no longer names a type gets no more of it; and goes on where it
+# was when it names it again.
+delivered_after('Unnamed', '', 'an event of a type that is named');
+my $replace = "SELECT dbopt_register_handler('heir', '%s', 'handle(events)', replace => true)";
+$node->safe_psql('postgres', sprintf $replace, 'K*');
+$node->safe_psql('postgres', "SELECT put('Unnamed'), put('Known')");
+drained($node, 'with a handler that names another type');
+is($node->safe_psql('postgres', "SELECT count(*) FROM effects WHERE event_type = 'Unnamed'"),
+	'1', 'a type that the handler no longer names is not delivered to it');
+$node->safe_psql('postgres', sprintf $replace, '*');
+drained($node, 'with a handler that names the type again');
+is($node->safe_psql('postgres', "SELECT count(*) FROM effects WHERE event_type = 'Unnamed'"),
+	'2', 'a type that the handler names again is delivered from where it was');
+
 # How often the log's index was scanned.  What the scheduler has counted is told
 # as it ends.
 sub scans

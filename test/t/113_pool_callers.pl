@@ -213,6 +213,8 @@ is($events{acquireSuccess} + $events{acquireFail}, $events{acquireRequest}, 'eac
 is($events{release} + $events{error}, $events{acquireSuccess}, 'and given back, or died');
 is($events{createSuccess} + $events{createFail}, $events{createRequest}, 'each that was to be created was or not');
 is($events{destroySuccess}, $events{createSuccess} - 1, 'and all but one have ended');
+is($events{destroyRequest}, $events{destroySuccess} - $events{error}, 'those that have not died at work were told to');
+is($events{destroyFail}, 0, 'and none could refuse');
 cmp_ok($events{error}, '>=', 90, 'some have died at work');
 is($segments->(), $before, 'no segment of shared memory is left');
 is(sql(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()}), 0, 'nor a lock');

@@ -78,6 +78,7 @@ is($node->safe_psql('postgres', "SELECT dbopt_drain('100 ms')"), 'f', 'nor forgo
 my ($time, $detail) = slurp_file($node->logfile) =~ /^(\S+ \S+ \S+) [^\n]*could not start a dbopt session: no free slot.*?DETAIL:  (\{.*?\})$/ms;
 like($detail, qr/"attempt": 3,.*"delay_ms": 4000\.000/, 'attempts to start a session are put off longer and longer');
 cmp_ok($node->safe_psql('postgres', "SELECT extract(epoch FROM timestamptz '$time' - '$since')"), '>=', 3, '... and are made no sooner');
+ok($node->poll_query_until('postgres', q{SELECT count >= 4 FROM dbopt_pool_events() WHERE event = 'createFail'}), '... but made again');
 $node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
 delivered('PLAIN', 1, 'when one becomes free it is');
 is(times_logged(qr/could not start a dbopt session: no free slot/), 1, 'the log has said so once');
@@ -95,12 +96,45 @@ $node->safe_psql('postgres', q{
 		$$ BEGIN INSERT INTO public.effects VALUES (e.event_type, e.id); END $$;
 	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)');
 });
-$node->wait_for_log(qr/found no free slot for a background worker/);
+$node->wait_for_log(qr/finds no free slot for a background worker/);
 add_event('PLAIN');
 is($node->safe_psql('postgres', "SELECT count(*) FROM log"), '1', 'events are written without any worker');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '12');
 $node->restart;
 delivered('PLAIN', 1, 'and delivered when there are some');
+
+# ---- a database that comes when sessions have all of them --------------------
+
+my $sessions = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session'};
+$node->adjust_conf('postgresql.conf', 'dbopt.pool_min', '4');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '6');
+$node->append_conf('postgresql.conf', 'dbopt.max_workers = 10');
+$node->restart;
+ok($node->poll_query_until('postgres', $sessions, '4'), 'warm sessions have what is left');
+$node->safe_psql('other', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_attach_events('log');
+	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)')});
+$node->safe_psql('other', "INSERT INTO log (id, event_type, aggregate_type, aggregate_id, data) VALUES (gen_random_uuid(), 'PLAIN', 'a', gen_random_uuid(), '{}')");
+ok($node->poll_query_until('other', q{SELECT count(*) FROM effects}, '1'), 'one gives its slot up for the scheduler, one for a session');
+$node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
+
+# Sessions that have work go on, and the health says what is missing.
+my @workers = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 4;
+$_->query_until(qr/called/, "\\echo called\nSELECT dbopt_with_connection('SELECT pg_sleep(600) -- work');\n") foreach @workers;
+ok($node->poll_query_until('postgres', q{SELECT used = 4 FROM dbopt_pool_stats()}), 'all sessions are at work');
+$node->safe_psql('other', 'CREATE EXTENSION dbopt CASCADE');
+ok( $node->poll_query_until('other', q{SELECT detail ~ 'no background worker slot is free' FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	'health says that the scheduler finds none');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM dbopt_pool_sessions() WHERE state = 'busy'});
+ok( $node->poll_query_until('other', q{SELECT status = 'healthy' FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	'... until it does');
+$_->quit foreach @workers;
+$node->safe_psql('other', 'DROP EXTENSION dbopt CASCADE');
+$node->adjust_conf('postgresql.conf', 'dbopt.pool_min', '0');
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', '12');
+$node->adjust_conf('postgresql.conf', 'dbopt.max_workers', undef);
+$node->restart;
 
 # ---- connections -----------------------------------------------------------
 
@@ -143,6 +177,30 @@ pass('the log says that handlers have no slot');
 add_event("H$_") foreach 1 .. 6;
 delivered("H$_", 1, "handler h$_ is delivered to, with a retry") foreach 1 .. 6;
 is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained');
+is(times_logged(qr/runs without a circuit breaker and without statistics/, $offset), 1, '... and the log has said so once');
+my ($code, $out, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT dbopt_trip_circuit_breaker('h6')");
+like($error, qr/ERROR:  53400: could not find room for circuit breaker "h6"\nHINT:  Increase the configuration parameter "dbopt.max_handlers"/,
+	'a breaker that there is no room for cannot be tripped');
+
+# What fails in great numbers has as few lines as with a slot.
+$offset = -s $node->logfile;
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse(log) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$;
+	SELECT dbopt_register_handler('h6', 'H6', 'refuse(log)', policy => 'quick', replace => true);
+	INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+		SELECT 'H6', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 300)});
+is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', '300 events fail twice');
+foreach my $operation (qw(event.retry event.give_up))
+{
+	my $left_out = qr/dbopt: (\d+) log lines "$operation" of handlers without a slot were left out/;
+
+	$node->wait_for_log($left_out, $offset);
+	my $sum = 0;
+	$sum += $_ foreach slurp_file($node->logfile, $offset) =~ /$left_out/g;
+	my $lines = times_logged(qr/"operation": "$operation", "handler": "h6"/, $offset);
+	cmp_ok($lines, '<=', 50, "$operation: some lines");
+	is($lines + $sum, 300, '... and the number of the others');
+}
 
 $node->stop('fast');
 done_testing();

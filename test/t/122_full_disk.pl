@@ -54,13 +54,29 @@ sub limit_files
 	return;
 }
 
+# No more lines of a kind than ten in ten seconds, whatever has failed.
+sub says_little
+{
+	my ($offset, $name) = @_;
+	my $log = slurp_file($node->logfile, $offset);
+	my @seconds = map { my ($h, $m, $s) = split /:/; $s + 60 * ($m + 60 * $h) } $log =~ /^\S+ (\d+:\d+:[\d.]+) \S+ \[/mg;
+	my $periods = 2 + int(($seconds[-1] - $seconds[0] + 86400) % 86400 / 10);
+	my %lines;
+
+	$lines{$_}++ foreach $log =~ /"operation": "([^"]+", "handler": "[^"]+)"/g;
+	cmp_ok(scalar keys %lines, '>', 1, "$name: the log says what has failed");
+	is_deeply([ grep { $lines{$_} > 10 * $periods } keys %lines ], [], '... and not too often')
+	  or diag explain \%lines;
+	return;
+}
+
 ok( $node->poll_query_until('postgres', "SELECT count(*) FROM dbopt_pool_sessions() WHERE state = 'idle'", '3'),
 	'the sessions are there');
 my $offset = -s $node->logfile;
 limit_files(4_000_000);
 add_events('log', 1000);
-ok( $node->poll_query_until('postgres', "SELECT tripped > 0 FROM dbopt_circuit_breakers() WHERE name = 'fill'"),
-	'when there is no room the breaker opens')
+ok( $node->poll_query_until('postgres', "SELECT tripped >= 4 FROM dbopt_circuit_breakers() WHERE name = 'fill'"),
+	'when there is no room the breaker opens, again and again')
   or diag $node->safe_psql('postgres', 'SELECT * FROM dbopt_retry_stats()');
 like($node->safe_psql('postgres', "SELECT last_error FROM dbopt_retry_stats() WHERE handler = 'fill'"),
 	qr/could not extend file/, 'the error says why');
@@ -74,6 +90,8 @@ ok($node->poll_query_until('postgres', 'SELECT count(*) FROM effects', '1000'), 
 is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained');
 is( $node->safe_psql('postgres', 'SELECT count(DISTINCT id), (SELECT count(*) FROM dbopt_dead_letter) FROM effects'),
 	'1000|0', 'each event once, and none is given up');
+says_little($offset, 'no room for what handlers write');
+
 # No room for dbopt's own tables: more has failed than can be written down.
 $node->safe_psql('postgres', q{
 	CREATE TABLE switch (is_on boolean);
@@ -103,6 +121,7 @@ ok($node->poll_query_until('postgres', 'SELECT count(*) FROM kept', '25000'), 'a
   or diag $node->safe_psql('postgres', 'SELECT * FROM dbopt_retry_stats()');
 is($node->safe_psql('postgres', 'SELECT count(DISTINCT id), (SELECT count(*) FROM dbopt_dead_letter) FROM kept'),
 	'25000|0', 'each event once');
+says_little($offset, 'no room for what dbopt writes');
 unlike(slurp_file($node->logfile), qr/PANIC|was terminated by signal/, 'the server has stayed up');
 
 $node->stop;

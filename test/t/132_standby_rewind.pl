@@ -10,13 +10,14 @@ use Test::More;
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
 $primary->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'dbopt'
+shared_preload_libraries = 'dbopt, pg_stat_statements'
 wal_log_hints = on
 wal_keep_size = '256MB'	# back to where the servers part
 });
 $primary->start;
 $primary->safe_psql('postgres', q{
 	CREATE EXTENSION dbopt CASCADE;
+	CREATE EXTENSION pg_stat_statements;
 	SELECT dbopt_create_events('log', false);
 	SELECT dbopt_create_events('marked', true);
 	CREATE TABLE seen (handler text, id uuid);
@@ -65,36 +66,79 @@ ok( $primary->poll_query_until('postgres', q{
 	'some are in flight, some wait to be tried again');
 $primary->wait_for_catchup($standby);
 
-# On the standby.
+# On the standby: what reports answers, what changes something is refused, and
+# whatever there is has been called.
 is($standby->safe_psql('postgres', $workers), '0', 'nothing runs on the standby');
+my %called;
+my $on_standby = sub {
+	my ($call) = @_;
+	my ($name) = $call =~ /(dbopt_\w+)/;
+
+	$called{$name} = 1;
+	return ($standby->psql('postgres', "\\set VERBOSITY verbose\n$call", timeout => 100));
+};
 foreach my $call (
 	'dbopt_backlog()', 'dbopt_retry_stats()', 'dbopt_circuit_breakers()', 'dbopt_pool_stats()',
 	'dbopt_pool_sessions()', 'dbopt_pool_events()', 'dbopt_health()', 'dbopt_metrics()', 'dbopt_prometheus()',
 	'dbopt_report()', 'dbopt_connection_stats()', 'dbopt_index_status()', 'dbopt_index_advice()',
-	'dbopt_estimate_indexes()', 'dbopt_sources', 'dbopt_handlers', 'dbopt_dead_letters', 'dbopt_pending_retries',
-	"dbopt_is_retryable('40001')")
+	'dbopt_estimate_indexes()', 'dbopt_slow_queries()', 'dbopt_sources', 'dbopt_handlers', 'dbopt_dead_letters',
+	'dbopt_pending_retries', "dbopt_is_retryable('40001')", 'dbopt_retry_delay(1)', 'dbopt_uuid_v7()',
+	"dbopt_circuit_breaker_state('see')")
 {
-	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT count(*) FROM $call");
+	my ($status, $out, $err) = $on_standby->("SELECT count(*) FROM $call");
 
-	ok($status == 0 || $err =~ /ERROR:  (25006|55000|0A000)/, "on the standby: $call answers, or says why not")
-	  or diag $err;
-	unlike($err, qr/PANIC|server closed/, '... and does no harm');
+	is($status, 0, "on the standby: $call answers") or diag $err;
 }
+my %refused = (
+	'25006' => qr/cannot execute (\w+)\(\) during recovery\nHINT:  This server is a standby: call it on the primary/,
+	'55000' => qr/there are no pool sessions during recovery\nHINT:  This server is a standby: call it on the primary/,
+	'0A000' => qr/cannot use serializable mode in a hot standby\nHINT:  Give another isolation level/);
 foreach my $call (
-	'dbopt_pause()', 'dbopt_resume()', "dbopt_register_handler('x', '*', 'see(log)', events => 'log')",
-	"dbopt_pause_handler('see')", 'dbopt_replay_dead_letters()', "dbopt_attach_events('seen')", 'dbopt_create_events()')
+	'SELECT dbopt_pause()', 'SELECT dbopt_resume()',
+	"SELECT dbopt_register_handler('x', '*', 'see(log)', events => 'log')",
+	"SELECT dbopt_register_handler('see', '*', 'see(log)', events => 'log', replace => true)",
+	"SELECT dbopt_unregister_handler('mark')", "SELECT dbopt_unregister_handler('see', discard => true)",
+	"SELECT dbopt_unregister_handler('nobody')", "SELECT dbopt_pause_handler('see')",
+	"SELECT dbopt_resume_handler('see')", 'SELECT dbopt_replay_dead_letters()',
+	"SELECT dbopt_discard_dead_letters('see')", "SELECT dbopt_replay('see', '-infinity')",
+	"SELECT dbopt_attach_events('seen')", "SELECT dbopt_attach_events('log')", "SELECT dbopt_detach_events('log')",
+	"SELECT dbopt_create_events('log')", 'SELECT dbopt_reset_circuit_breaker()',
+	"SELECT dbopt_reset_circuit_breaker('see')", "SELECT dbopt_trip_circuit_breaker('see')",
+	'SELECT dbopt_reset_stats()', "SELECT dbopt_drain('1 h')", 'CALL dbopt_ensure_indexes()',
+	"CALL dbopt_ensure_indexes('log', wait => true)", 'CALL dbopt_drop_indexes()', "CALL dbopt_drop_indexes('log')",
+	[ '55000', "SELECT dbopt_with_connection('SELECT 1')" ],
+	[ '55000', "SELECT dbopt_with_transaction('{SELECT 1}')" ],
+	[ '0A000', "CALL dbopt_with_transaction_retry('SELECT 1')" ])
 {
-	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call");
+	my ($code, $statement) = ref $call ? @$call : ('25006', $call);
+	my ($status, $out, $err) = $on_standby->($statement);
 
-	like($err, qr/ERROR:  (25006|55000)/, "on the standby: $call is refused clearly");
+	isnt($status, 0, "on the standby: $statement is refused");
+	like($err, qr/ERROR:  $code: $refused{$code}/, '... and says why, and what to do');
 }
-foreach my $call ("SELECT dbopt_drain('1 s')", "SELECT dbopt_with_connection('SELECT 1')")
+
+# The caller's own SQL may read, with retries as everywhere.
+foreach my $procedure ("dbopt_with_database_retry('%s')", "dbopt_with_transaction_retry('%s', 'repeatable read')")
 {
-	my ($status, $out, $err) = $standby->psql('postgres', $call, timeout => 100);
+	my ($status, $out, $err) = $on_standby->('CALL ' . sprintf($procedure, 'SELECT count(*) FROM seen'));
 
-	ok($status != 0 || $out eq 'f', "on the standby: $call ends");
-	note "$out $err";
+	is($status, 0, "on the standby: $procedure reads") or diag $err;
+	(undef, undef, $err) = $on_standby->('CALL ' . sprintf($procedure, 'DELETE FROM seen'));
+	like($err, qr/ERROR:  25006: cannot execute DELETE in a read-only transaction\nDETAIL:  Attempts: 1\./,
+		'... and what would write fails at once');
 }
+my ($status, $out, $err) = $on_standby->('SELECT dbopt_test_connection()');
+is($out, 'f', 'on the standby: no pool session answers');
+like($err, qr/there are no pool sessions during recovery/, '... and it says why');
+my @functions = split /\n/, $standby->safe_psql('postgres', q{
+	SELECT DISTINCT proname FROM pg_proc p
+		JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+		WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'dbopt')
+			AND prorettype <> 'trigger'::regtype
+			-- parts of others
+			AND proname !~ 'advice_|_bytes$|_statements?$|statement_|delivered_before|named_tables|installed'});
+cmp_ok(scalar @functions, '>', 30, 'the functions are found');
+is_deeply([ grep { !$called{$_} } @functions ], [], '... and each has been called on the standby');
 
 # The primary goes away; what it did last may be lost, and its clients with it.
 $primary->stop('immediate');

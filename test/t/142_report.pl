@@ -198,7 +198,6 @@ is(cell($page, 'good', 'Delivered'), '1,000', 'a handler: delivered');
 is(cell($page, 'good', 'Failed'), '0', '... failed');
 has(row_of($page, 'good'), qr/M\d+ \d+v-\d+h4v\d+z/, '... drawn');
 has($page, qr/<td class="n" data-label="Failed"><b class="bad">20</, 'another one: failed');
-has($page, qr/<section id="dead-letters">.*The last 20 of|card 4711/s, 'dead letters');
 
 # ---- health ----
 
@@ -209,6 +208,27 @@ has($page, qr{<header>(?:(?!</header>).)*<span class="badge \w+"><span[^>]*>[^<]
 my ($health) = $page =~ m{<section id="health">(.*?)</section>}s;
 is(scalar(() = $health =~ /<dt>/g), $checks, 'and a line for each check');
 has($health, qr{degraded</span> dead letters</dt><dd>[^<]*20}, '... with its detail');
+
+# ---- latency, the pool, indexes, dead letters ----
+
+is(scalar(grep { $_->[1] ne '0' && grep { !/^[\d.]+&#xA0;\S+$/ } @$_[ 4 .. 6 ] } minutes($page)), 0, 'each minute with deliveries has its times');
+has($page, qr/<path class="line $_" d="[^"]*[hV]\d/, "and they are drawn: $_") foreach qw(p50 p95 p99);
+
+my $released = $node->safe_psql('postgres', q{SELECT count FROM dbopt_pool_events() WHERE event = 'release'});
+my ($pool) = $page =~ m{<section id="pool">(.*?)</section>}s;
+has($pool, qr/ 0 of 5 sessions at work, \d+ idle, 0 jobs waiting\. <span class="sub">Environment development, at least 1 kept\./, 'the pool');
+has($pool, qr{<dt>release</dt><dd>$released</dd>}, '... and what has happened in it');
+has($pool, qr{<path class="accent" d="[^"]*\dV\d}, '... drawn');
+
+my ($indexes) = $page =~ m{<section id="indexes">(.*?)</section>}s;
+is_deeply(
+	[ sort map { shown($_) } $indexes =~ m{<span class="name">(<bdi>.*?</bdi></span> <span class="badge \w+"><span[^>]*>[^<]*</span> \w+)</span>}g ],
+	[ sort map { my ($name, $status) = split /\|/; "$name " . { valid => '&#x2713;', missing => '!' }->{$status} . " $status" }
+		split /\n/, $node->safe_psql('postgres', q{SELECT name, status FROM dbopt_index_status() WHERE status <> 'inapplicable'}) ],
+	'indexes and their status');
+
+my ($dead) = $page =~ m{<section id="dead-letters">(.*?)</section>}s;
+is(() = $dead =~ m{<code>23514</code> <bdi>card 4711 &lt;img src=x&gt; declined</bdi>}g, 20, 'each dead letter');
 
 # A table that somebody has locked does not hold it up.
 $page = $node->safe_psql('postgres', q{

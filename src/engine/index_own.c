@@ -1,0 +1,146 @@
+/*
+ * index_own.c
+ *		Which indexes dbopt has built.
+ *
+ * Run by backends, the scheduler and pool sessions.  In the database where it
+ * was built, an index is known by its OID, and its name: who renames an index
+ * keeps it.  A restore brings no OID; there an index is the one that was built
+ * if it has the same schema, name and definition.
+ *
+ * Two definitions are the same if PostgreSQL prints the same: under settings
+ * that do not depend on who asks.  An index that is being dropped or built anew
+ * is not waited for: its definition is unknown meanwhile.
+ */
+#include "postgres.h"
+
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "engine/catalog.h"
+#include "engine/index_own.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+/* ---- definitions --------------------------------------------------------- */
+
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"quote_all_identifiers", "off"},
+		{"standard_conforming_strings", "on"},
+		{"TimeZone", "GMT"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"extra_float_digits", "1"},
+		{"bytea_output", "hex"},
+		{"lc_monetary", "C"}
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+}
+
+/* NULL: it is not an index, or in somebody's hands. */
+static char *
+definition_of(Oid index)
+{
+	char	   *definition = NULL;
+	int			guc_level;
+
+	if (!ConditionalLockRelationOid(index, AccessShareLock))
+		return NULL;
+	if (OidIsValid(IndexGetRelation(index, true)))
+	{
+		guc_level = NewGUCNestLevel();
+		pin_settings();
+		definition = TextDatumGetCString(DirectFunctionCall1(pg_get_indexdef,
+															 ObjectIdGetDatum(index)));
+		AtEOXact_GUC(false, guc_level);
+	}
+	UnlockRelationOid(index, AccessShareLock);
+	return definition;
+}
+
+static bool
+is_same(const char *text, const char *other)
+{
+	return text !=NULL && other != NULL && strcmp(text, other) == 0;
+}
+
+/* ---- whose it is --------------------------------------------------------- */
+
+static Oid
+restored_index(const DbOptIndexState *state)
+{
+	Oid			schema = state->schema != NULL ?
+	get_namespace_oid(state->schema, true) : InvalidOid;
+	Oid			index = OidIsValid(schema) ?
+	get_relname_relid(state->name, schema) : InvalidOid;
+
+	return OidIsValid(index) && state->definition != NULL &&
+		is_same(definition_of(index), state->definition) ? index : InvalidOid;
+}
+
+Oid
+dbopt_index_own(const DbOptIndexState *state)
+{
+	if (!state->built)
+		return InvalidOid;
+	if (!OidIsValid(state->index))
+		return restored_index(state);
+	return OidIsValid(IndexGetRelation(state->index, true)) &&
+		is_same(get_rel_name(state->index), state->name) ?
+		state->index : InvalidOid;
+}
+
+void
+dbopt_index_own_note(DbOptIndexState *state, Oid index)
+{
+	state->built = true;
+	state->index = index;
+	state->schema = get_namespace_name(get_rel_namespace(index));
+	state->definition = definition_of(index);
+}
+
+/* ---- what has changed ---------------------------------------------------- */
+
+static bool
+is_noted(const DbOptIndexState *state, Oid index)
+{
+	DbOptIndexState present = *state;
+
+	dbopt_index_own_note(&present, index);
+	return present.definition == NULL ||
+		(state->index == index && is_same(state->schema, present.schema) &&
+		 is_same(state->definition, present.definition));
+}
+
+void
+dbopt_index_own_refresh(void)
+{
+	Oid			table = dbopt_table_oid(DBOPT_INDEX_STATE);
+	ListCell   *cell;
+
+	if (get_attnum(table, "definition") == InvalidAttrNumber)
+		return;					/* of version 1.0 */
+	foreach(cell, dbopt_index_states())
+	{
+		DbOptIndexState *state = lfirst(cell);
+		Oid			index = dbopt_index_own(state);
+
+		if (!OidIsValid(index) || is_noted(state, index))
+			continue;
+		if (!ConditionalLockRelationOid(table, ShareRowExclusiveLock))
+			return;
+		state = dbopt_index_state_lock(state->name);
+		if (dbopt_index_own(state) != index)
+			continue;
+		dbopt_index_own_note(state, index);
+		dbopt_index_state_write(state);
+	}
+}

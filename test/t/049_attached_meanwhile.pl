@@ -1,0 +1,99 @@
+# A partition that is attached while a session has the log open and waits for a
+# lock: what is written to it, or moved there, is delivered all the same.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use ExactlyOnce;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('attached');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 3");
+$node->start;
+
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY, part int, event_type text DEFAULT 'T',
+		created_at timestamptz DEFAULT now(), PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
+	SELECT dbopt_attach_events('parts', 'id');
+	CREATE TABLE effects (handler text, id int);
+	CREATE TABLE refused (id int);
+	CREATE FUNCTION handle(e parts) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects VALUES ('handle', e.id);
+		IF e.id IN (SELECT id FROM refused) THEN RAISE 'refused'; END IF;
+	END $$;
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold, reset_timeout)
+	VALUES ('again', 1000, '20 ms', '20 ms', 'none', true, 1000000, '1 s');
+	SELECT dbopt_register_handler('handle', '*', 'handle(parts)', policy => 'again');
+	INSERT INTO parts (part) VALUES (1);
+});
+drained($node, 'a first event');
+
+sub session_waits
+{
+	my ($kind, $name) = @_;
+
+	return ok(
+		$node->poll_query_until('postgres', qq{
+			SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
+			WHERE NOT granted AND backend_type = 'dbopt session' AND locktype = '$kind'}),
+		$name);
+}
+
+sub attach
+{
+	my ($part) = @_;
+
+	$node->safe_psql('postgres', qq{
+		CREATE TABLE parts_$part (LIKE parts INCLUDING ALL EXCLUDING IDENTITY);
+		ALTER TABLE parts ATTACH PARTITION parts_$part FOR VALUES IN ($part)});
+	return;
+}
+
+my $locker = $node->background_psql('postgres');
+my $writer = $node->background_psql('postgres');
+
+# A transaction that the cursor leaves behind as a hole writes to a new
+# partition, while a session waits for the cursor.  Replaying keeps that locked
+# to the end of its transaction.
+$writer->query_safe('BEGIN; SELECT pg_current_xact_id()');
+$node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
+drained($node, 'an event behind an open transaction');
+$locker->query_safe("BEGIN; SELECT dbopt_replay('handle', 'infinity')");
+$node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
+session_waits('object', 'a session waits for the cursor');
+attach(3);
+$writer->query_safe('INSERT INTO parts (part) VALUES (3); COMMIT');
+$locker->query_safe('ROLLBACK');
+drained($node, 'an event in a partition attached before it was handed out');
+each_once($node, 'handle', 'parts', 'id', 4);
+
+# A retry, whose event moves while a session waits to open another
+# partition's index.
+$node->safe_psql('postgres', q{
+	INSERT INTO refused SELECT max(id) + 1 FROM parts;
+	INSERT INTO parts (part) VALUES (2)});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'), 'a retry waits');
+my $index = $node->safe_psql('postgres', q{
+	SELECT indexrelid::regclass FROM pg_stat_user_indexes WHERE relname = 'parts_1' AND indexrelname LIKE '%log_position%'});
+$locker->query_safe("BEGIN; REINDEX INDEX $index");
+session_waits('relation', 'a session waits for an index');
+attach(4);
+$node->safe_psql('postgres', q{
+	UPDATE parts SET part = 4 WHERE part = 2;
+	DELETE FROM refused});
+$locker->query_safe('COMMIT');
+drained($node, 'a retry whose event was moved to a partition attached meanwhile');
+each_once($node, 'handle', 'parts', 'id', 5);
+$_->quit foreach $locker, $writer;
+no_job_failed($node);
+
+$node->stop;
+done_testing();

@@ -1,0 +1,84 @@
+# A handler of a table with marks that is unregistered while one of its events
+# runs: what becomes of that event is waited for, and nothing is given up unless
+# somebody says so.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('unregistered');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$node->start;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub becomes
+{
+	my ($query, $expected, $name) = @_;
+
+	return ok($node->poll_query_until('postgres', $query, $expected), $name);
+}
+
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE TABLE todo (id int PRIMARY KEY, event_type text DEFAULT 'T', processed boolean DEFAULT false);
+	SELECT dbopt_attach_events('todo');
+	CREATE TABLE seen (id int);
+	CREATE TABLE mode (fails boolean);
+	INSERT INTO mode VALUES (true);
+	CREATE FUNCTION handle(e todo) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(1);
+		IF (SELECT fails FROM mode) THEN RAISE lock_not_available; END IF;
+		INSERT INTO seen VALUES (e.id);
+	END $$;
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, failure_threshold)
+	VALUES ('again', 1000, '1 s', '1 s', 'none', 1000000);
+	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', policy => 'again')});
+
+my $waiting = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type = '%s'};
+my $holder = $node->background_psql('postgres');
+
+# Unregisters the handler while it runs event $id; returns what that has said.
+sub unregister_at_work
+{
+	my ($id, $discard) = @_;
+	my $other = $node->background_psql('postgres', on_error_stop => 0);
+
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	sql("INSERT INTO todo VALUES ($id)");
+	becomes(sprintf($waiting, 'dbopt session'), '1', "event $id runs");
+	$other->query_until(qr/called/, "\\set VERBOSITY verbose\n\\echo called\nSELECT dbopt_unregister_handler('handle', $discard);\n");
+	becomes(sprintf($waiting, 'client backend'), '1', '... and whoever unregisters its handler waits');
+	$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	$other->query('SELECT 1');
+	my $said = $other->{stderr};
+	$other->quit;
+	return $said;
+}
+
+like(unregister_at_work(1, 'false'), qr/ERROR:  55000: handler "handle" has undelivered events/, 'refused, since the event has failed');
+sql('UPDATE mode SET fails = false');
+becomes('SELECT count(*) FROM seen', '1', 'it is delivered');
+is(sql('SELECT processed FROM todo'), 't', '... and marked');
+
+unlike(unregister_at_work(2, 'false'), qr/ERROR/, 'done, since the event was delivered');
+is(sql('SELECT count(*) FROM dbopt_handlers'), '0', '... and the handler is gone');
+is(sql('SELECT count(*) FROM seen'), '2', '... after it has seen the event');
+is(sql('SELECT count(*) FROM dbopt_retry_queue'), '0', '... and nothing is left of it');
+
+# What comes meanwhile waits for the next handler.
+sql(q{
+	INSERT INTO todo VALUES (3);
+	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', policy => 'again')});
+becomes('SELECT count(*) FROM todo WHERE processed', '3', 'another handler goes on');
+
+$holder->quit;
+$node->stop;
+done_testing();
