@@ -1,9 +1,9 @@
 /*
  * locked.c
- *		Events tables that somebody else has locked.
+ *		Events tables that somebody else has locked, or the log index of.
  *
  * Run by the scheduler alone, in its own memory.  A session that finds the
- * events table or a partition of it locked does not wait: it would keep its
+ * events table, a partition or the log index of it locked does not wait: it would keep its
  * place in the pool from all other tables' events for as long as the lock is
  * held.  It leaves, and the scheduler looks whether the lock has gone, at first
  * after some milliseconds and then once a second; until then it sends nobody.
@@ -94,7 +94,7 @@ log_lock(const DbOptSource *source)
 		.kind = DBOPT_LOG_HANDLER,
 		.slot = -1,
 		.message = psprintf("events of table \"%s\" wait for a lock on it", name),
-		.hint = "Another session has locked the table, or waits to do so.",
+		.hint = "Another session has locked the table or its log index, or waits to do so.",
 		.subject = "table",
 		.subject_value = name
 	};

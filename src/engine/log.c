@@ -169,17 +169,58 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 	return true;
 }
 
+/*
+ * Those indexes that are opened to find the log index: REINDEX INDEX, for one,
+ * locks out the readers of an index, but not those of its table.
+ */
+static bool
+try_lock_indexes(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, NoLock);
+	AttrNumber	columns[LOG_COLUMNS];
+	bool		locked = true;
+	bool		found = false;
+	ListCell   *cell;
+
+	if (rel == NULL)
+		return true;
+	found = !RELKIND_HAS_STORAGE(rel->rd_rel->relkind) ||
+		!log_columns(rel, columns);
+	foreach(cell, found ? NIL : RelationGetIndexList(rel))
+	{
+		Relation	index;
+
+		locked = ConditionalLockRelationOid(lfirst_oid(cell),
+											AccessShareLock);
+		if (!locked)
+			break;
+		index = index_open(lfirst_oid(cell), NoLock);
+		found = is_log_index(index, columns);
+		index_close(index, NoLock);
+		if (found)
+			break;
+	}
+	relation_close(rel, NoLock);
+	return locked;
+}
+
+static bool
+try_lock_one(Oid relid, LOCKMODE mode)
+{
+	return ConditionalLockRelationOid(relid, mode) && try_lock_indexes(relid);
+}
+
 bool
 dbopt_log_try_lock(Oid relid, LOCKMODE mode)
 {
 	ListCell   *cell;
 
-	if (!ConditionalLockRelationOid(relid, mode))
+	if (!try_lock_one(relid, mode))
 		return false;
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return true;
 	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), mode))
+		if (!try_lock_one(lfirst_oid(cell), mode))
 		return false;
 	return true;
 }

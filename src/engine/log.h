@@ -89,9 +89,9 @@ extern void dbopt_log_close(DbOptLog *log);
 extern Snapshot dbopt_log_snapshot(DbOptLog **log);
 
 /*
- * Takes locks of this mode on the same tables if they can be had at once,
- * beside what others wait for; false: not all can, and some may have been
- * taken.
+ * Takes locks of this mode on the same tables, and those on their indexes that
+ * opening the log takes, if they can be had at once, beside what others wait
+ * for; false: not all can, and some may have been taken.
  */
 extern bool dbopt_log_try_lock(Oid relid, LOCKMODE mode);
 

@@ -75,16 +75,14 @@ $locker->query_safe('ROLLBACK');
 drained($node, 'an event in a partition attached before it was handed out');
 each_once($node, 'handle', 'parts', 'id', 4);
 
-# A retry, whose event moves while a session waits to open another
-# partition's index.
+# A retry, whose event moves while a session has the log open and waits for
+# the retry queue.
 $node->safe_psql('postgres', q{
 	INSERT INTO refused SELECT max(id) + 1 FROM parts;
 	INSERT INTO parts (part) VALUES (2)});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'), 'a retry waits');
-my $index = $node->safe_psql('postgres', q{
-	SELECT indexrelid::regclass FROM pg_stat_user_indexes WHERE relname = 'parts_1' AND indexrelname LIKE '%log_position%'});
-$locker->query_safe("BEGIN; REINDEX INDEX $index");
-session_waits('relation', 'a session waits for an index');
+$locker->query_safe('BEGIN; LOCK TABLE dbopt_retry_queue IN EXCLUSIVE MODE');
+session_waits('relation', 'a session waits for the retry queue');
 attach(4);
 $node->safe_psql('postgres', q{
 	UPDATE parts SET part = 4 WHERE part = 2;

@@ -115,6 +115,36 @@ $locker->quit;
 is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained when the lock has gone');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM parted_effects'), '60|60', 'each event once');
 
+# The same with the log index alone, as REINDEX INDEX and ALTER INDEX lock it, and
+# with one that stands before it.
+my $log_index = $node->safe_psql('postgres', q{SELECT indexrelid::regclass FROM pg_index
+	WHERE indrelid = 'locked'::regclass AND pg_get_indexdef(indexrelid) ~ 'event_type.*, log_position, id'});
+foreach my $index ($log_index, 'locked_pkey')
+{
+	my $others = 301 + 100 * ($index eq 'locked_pkey');
+
+	$node->safe_psql('postgres', 'SELECT dbopt_pause()');
+	$node->safe_psql('postgres', qq{
+		INSERT INTO locked (event_type, aggregate_type, aggregate_id, data)
+			SELECT 'T' || h, 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, $handlers) h, generate_series(1, 50)});
+	my $reindexer = $node->background_psql('postgres');
+	$reindexer->query_safe('BEGIN');
+	$reindexer->query_safe("REINDEX INDEX $index");
+	$node->safe_psql('postgres', 'SELECT dbopt_resume()');
+	add_other(100);
+	ok( $node->poll_query_until('postgres', q{SELECT count(*) FROM effects WHERE handler = 'other'}, $others + 100),
+		"$index: a locked index holds up no other table");
+	is( $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'dbopt' AND wait_event_type = 'Lock'"),
+		'0', "$index: nor do workers wait for it");
+	is($node->safe_psql('postgres', q{SELECT bool_and(waiting IS NULL) FROM dbopt_backlog() WHERE handler ~ '^h'}), 't', "$index: what waits is unknown");
+	$reindexer->query_safe('COMMIT');
+	$reindexer->quit;
+	is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', "$index: drained when the lock has gone");
+	is( $node->safe_psql('postgres', q{
+		SELECT (SELECT count(*) FROM locked WHERE id NOT IN (SELECT id FROM effects)), count(*) - count(DISTINCT id) FROM effects}),
+		'0|0', "$index: each event once");
+}
+
 # Where events are marked, delivery and what locks out writers get in no
 # deadlock, whichever came first.
 $node->safe_psql('postgres', q{
