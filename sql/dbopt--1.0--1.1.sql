@@ -199,6 +199,9 @@ COMMENT ON FUNCTION @extschema@.dbopt_report() IS
 REVOKE ALL ON FUNCTION @extschema@.dbopt_report() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_report() TO pg_monitor;
 
+COMMENT ON FUNCTION @extschema@.dbopt_pool_events() IS
+	'what has happened to this database''s pool sessions since the server started: acquired for a job, released after it, created, destroyed; destroyFail: told to go, and still there after dbopt.shutdown_timeout (at least 1 s), when it is terminated; error: died at work. Errors: 55000 not preloaded';
+
 CREATE FUNCTION @extschema@.dbopt_connection_stats(
 		OUT num_used integer, OUT num_free integer,
 		OUT num_pending_acquires integer, OUT num_pending_creates integer,

@@ -189,7 +189,8 @@ handle_end(const DbOptMember *member, List **reports, TimestampTz now)
 		put_off_role(member, now);
 		return;
 	}
-	dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
+	if (member->state != DBOPT_SESSION_STOPPING || !member->overdue)
+		dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
 	if (member->state == DBOPT_SESSION_BUSY)
 	{
 		if (!is_call(member))

@@ -23,7 +23,8 @@ typedef struct DbOptMember
 	bool		promoted;		/* works out of turn: schedule_promote.c */
 	bool		yield;			/* has been asked to give way */
 	bool		outdated;		/* to leave when it has no job */
-	bool		overdue;		/* was ended before it had connected */
+	bool		overdue;		/* was ended: it took too long to connect, or
+								 * to go */
 } DbOptMember;
 
 /* A role that sessions are started for. */

@@ -13,9 +13,13 @@
 #include "engine/crew.h"
 #include "miscadmin.h"
 #include "state/caller.h"
+#include "state/guc.h"
 #include "state/pool.h"
 #include "state/solo.h"
 #include "utils/timestamp.h"
+
+/* Sessions have this long to go even if dbopt.shutdown_timeout is shorter. */
+#define MIN_STOP_MS 1000
 
 /* ---- orders -------------------------------------------------------------- */
 
@@ -164,33 +168,69 @@ dbopt_crew_outdate(TimestampTz now)
 	}
 }
 
+/* How long a session may take to connect, or to go; milliseconds, -1: no limit. */
+static int
+time_limit(const DbOptMember *member, int create_timeout)
+{
+	if (member->state == DBOPT_SESSION_STARTING)
+		return create_timeout;
+	if (member->state == DBOPT_SESSION_STOPPING && !member->overdue)
+		return Max(dbopt_shutdown_timeout, MIN_STOP_MS);
+	return -1;
+}
+
+/* Terminates one that does not go as it was told, which is tried once. */
+static void
+force_out(const DbOptMember *member)
+{
+	DbOptSession *session = dbopt_session_slot(member->target.slot);
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	if (session->generation == member->target.generation && session->pid != 0)
+		kill(session->pid, SIGTERM);
+	LWLockRelease(dbopt_shared->lock);
+	dbopt_crew_count(DBOPT_POOL_DESTROY_FAIL);
+}
+
+static void
+end_overdue(DbOptMember *member, TimestampTz now)
+{
+	bool		starting = member->state == DBOPT_SESSION_STARTING;
+
+	if (starting)
+		TerminateBackgroundWorker(member->handle);
+	else
+		force_out(member);
+	dbopt_crew_log(starting ?
+				   "a new dbopt session has not connected in time, and is ended" :
+				   "a dbopt session has not ended in time, and is terminated",
+				   member->role, "", 0, now - member->since);
+	member->overdue = true;
+	member->since = now;
+}
+
 /*
- * Ends sessions that take too long to connect.  Returns when to look again.
+ * Ends sessions that take too long to connect, or to go.  Returns when to look
+ * again.
  */
 TimestampTz
 dbopt_crew_end_overdue(int create_timeout, TimestampTz now)
 {
 	TimestampTz next = DBOPT_NEVER;
-	int			i;
 
-	for (i = 0; i < dbopt_crew_size(); i++)
+	for (int i = 0; i < dbopt_crew_size(); i++)
 	{
 		DbOptMember *member = dbopt_crew_member(i);
-		TimestampTz due;
+		int			limit = time_limit(member, create_timeout);
 
-		if (member->state != DBOPT_SESSION_STARTING)
-			continue;
-		due = TimestampTzPlusMilliseconds(member->since, create_timeout);
-		if (due <= now)
+		if (limit >= 0 &&
+			TimestampTzPlusMilliseconds(member->since, limit) <= now)
 		{
-			TerminateBackgroundWorker(member->handle);
-			dbopt_crew_log("a new dbopt session has not connected in time, and is ended",
-						   member->role, "", 0, now - member->since);
-			member->overdue = true;
-			member->since = now;
-			due = TimestampTzPlusMilliseconds(now, create_timeout);
+			end_overdue(member, now);
+			limit = time_limit(member, create_timeout);
 		}
-		next = Min(next, due);
+		if (limit >= 0)
+			next = Min(next, TimestampTzPlusMilliseconds(member->since, limit));
 	}
 	return next;
 }

@@ -87,7 +87,7 @@ typedef enum DbOptPoolEvent
 	DBOPT_POOL_CREATE_FAIL,
 	DBOPT_POOL_DESTROY_REQUEST,
 	DBOPT_POOL_DESTROY_SUCCESS,
-	DBOPT_POOL_DESTROY_FAIL,
+	DBOPT_POOL_DESTROY_FAIL,	/* it did not go in time */
 	DBOPT_POOL_ERROR,			/* it died at work */
 	DBOPT_POOL_EVENTS			/* how many */
 } DbOptPoolEvent;

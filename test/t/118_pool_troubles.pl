@@ -101,6 +101,24 @@ $launcher = undef;
 set_reload(q{dbopt.pool_acquire_timeout = '60 s'});
 is(sql($call), '{"?column?": 1}', 'when there is one again, a caller is served');
 
+# ---- a session that does not go ------------------------------------------
+
+my $session = sql(q{SELECT pid FROM dbopt_pool_sessions() WHERE state = 'idle'});
+my $destroyed = count_of('destroySuccess');
+END { kill 'CONT', $session if defined $session; }
+kill 'STOP', $session;
+set_reload(q{dbopt.shutdown_timeout = '1 s'});
+set_reload(q{dbopt.pool_idle_timeout = '10 ms'});
+wait_for(q{(SELECT count = 1 FROM dbopt_pool_events() WHERE event = 'destroyFail')}, 'a session that does not go in time is counted');
+is(sql('SELECT state FROM dbopt_pool_sessions()'), 'stopping', 'while it is still there');
+kill 'CONT', $session;
+$session = undef;
+wait_for('(SELECT total = 0 FROM dbopt_pool_stats())', 'it goes when it can');
+is(join('|', map { count_of($_) } qw(destroyFail destroySuccess)), "1|$destroyed", 'and is counted once');
+is(scalar(() = slurp_file($node->logfile) =~ /a dbopt session has not ended in time, and is terminated/g), 1, 'as it is told');
+set_reload(q{dbopt.pool_idle_timeout = '1 h'});
+is(sql($call), '{"?column?": 1}', 'another one serves');
+
 # ---- errors name what they are about -------------------------------------
 
 sql(q{
