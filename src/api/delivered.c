@@ -112,9 +112,8 @@ oldest_running(Snapshot snapshot)
 
 static int64
 delivered_before(const DbOptConfig *config, const DbOptSource *source,
-				 DbOptLog *log)
+				 DbOptLog *log, Snapshot snapshot)
 {
-	Snapshot	snapshot = dbopt_snapshot_new();
 	List	   *types = dbopt_log_event_types(log, snapshot);
 	List	   *cursors = dbopt_cursors_load();
 	int64		lowest = Min(oldest_running(snapshot),
@@ -140,7 +139,6 @@ delivered_before(const DbOptConfig *config, const DbOptSource *source,
 											name));
 		}
 	}
-	UnregisterSnapshot(snapshot);
 	return lowest;
 }
 
@@ -169,6 +167,7 @@ dbopt_delivered_before(PG_FUNCTION_ARGS)
 	const DbOptConfig *config = dbopt_config_get();
 	DbOptSource *source = dbopt_config_source(config, PG_GETARG_INT32(0));
 	DbOptLog   *log;
+	Snapshot	snapshot;
 	char	   *problem;
 	int64		position;
 
@@ -178,7 +177,9 @@ dbopt_delivered_before(PG_FUNCTION_ARGS)
 	log = dbopt_log_try_open(source->relid, &problem);
 	if (log == NULL)
 		PG_RETURN_NULL();
-	position = delivered_before(config, source, log);
+	snapshot = dbopt_log_snapshot(&log);
+	position = delivered_before(config, source, log, snapshot);
+	UnregisterSnapshot(snapshot);
 	dbopt_log_close(log);
 	PG_RETURN_INT64(position);
 }

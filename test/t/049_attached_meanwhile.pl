@@ -36,14 +36,14 @@ $node->safe_psql('postgres', q{
 });
 drained($node, 'a first event');
 
-sub session_waits
+sub waits
 {
-	my ($kind, $name) = @_;
+	my ($who, $kind, $name) = @_;
 
 	return ok(
 		$node->poll_query_until('postgres', qq{
 			SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
-			WHERE NOT granted AND backend_type = 'dbopt session' AND locktype = '$kind'}),
+			WHERE NOT granted AND backend_type = '$who' AND locktype = '$kind'}),
 		$name);
 }
 
@@ -68,7 +68,7 @@ $node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
 drained($node, 'an event behind an open transaction');
 $locker->query_safe("BEGIN; SELECT dbopt_replay('handle', 'infinity')");
 $node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
-session_waits('object', 'a session waits for the cursor');
+waits('dbopt session', 'object', 'a session waits for the cursor');
 attach(3);
 $writer->query_safe('INSERT INTO parts (part) VALUES (3); COMMIT');
 $locker->query_safe('ROLLBACK');
@@ -82,7 +82,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO parts (part) VALUES (2)});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'), 'a retry waits');
 $locker->query_safe('BEGIN; LOCK TABLE dbopt_retry_queue IN EXCLUSIVE MODE');
-session_waits('relation', 'a session waits for the retry queue');
+waits('dbopt session', 'relation', 'a session waits for the retry queue');
 attach(4);
 $node->safe_psql('postgres', q{
 	UPDATE parts SET part = 4 WHERE part = 2;
@@ -90,7 +90,25 @@ $node->safe_psql('postgres', q{
 $locker->query_safe('COMMIT');
 drained($node, 'a retry whose event was moved to a partition attached meanwhile');
 each_once($node, 'handle', 'parts', 'id', 5);
-$_->quit foreach $locker, $writer;
+
+# What has been delivered, asked for while a partition is locked.
+$node->safe_psql('postgres', q{SELECT dbopt_pause_handler('handle')});
+$writer->query_safe('BEGIN');
+my $position = $writer->query_safe('SELECT pg_current_xact_id()');
+$node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
+$locker->query_safe('BEGIN; LOCK TABLE parts_2');
+my $reader = $node->background_psql('postgres');
+$reader->query_until(qr/asked/, "\\echo asked\nSELECT 'delivered before ' || delivered_before FROM dbopt_sources;\n");
+waits('client backend', 'relation', 'somebody who asks what has been delivered waits');
+attach(5);
+$writer->query_safe('INSERT INTO parts (part) VALUES (5); COMMIT');
+$locker->query_safe('COMMIT');
+ok(pump_until($reader->{run}, $reader->{timeout}, \$reader->{stdout}, qr/delivered before \d/), 'and gets an answer');
+like($reader->{stdout}, qr/delivered before $position$/m, '... which spares what a partition holds that was attached meanwhile');
+$node->safe_psql('postgres', q{SELECT dbopt_resume_handler('handle')});
+drained($node, 'the last events');
+each_once($node, 'handle', 'parts', 'id', 7);
+$_->quit foreach $locker, $writer, $reader;
 no_job_failed($node);
 
 $node->stop;
