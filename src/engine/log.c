@@ -333,6 +333,19 @@ dbopt_log_snapshot(DbOptLog **log)
 	return snapshot;
 }
 
+Snapshot
+dbopt_log_snapshot_again(const DbOptLog *log)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+
+	if (!is_whole(log))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("partitions of table \"%s\" were changed",
+						RelationGetRelationName(log->root))));
+	return snapshot;
+}
+
 char *
 dbopt_log_key_to_text(const DbOptLog *log, Datum key)
 {

@@ -89,6 +89,12 @@ extern void dbopt_log_close(DbOptLog *log);
 extern Snapshot dbopt_log_snapshot(DbOptLog **log);
 
 /*
+ * One more, in the midst of reading; 40001 when partitions have been attached
+ * since the log was opened: the transaction is to be repeated.
+ */
+extern Snapshot dbopt_log_snapshot_again(const DbOptLog *log);
+
+/*
  * Takes locks of this mode on the same tables, and those on their indexes that
  * opening the log takes, if they can be had at once, beside what others wait
  * for; false: not all can, and some may have been taken.

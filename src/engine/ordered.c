@@ -305,7 +305,7 @@ dbopt_ordered_judge(DbOptOrdered *ordered)
 	ListCell   *cell;
 
 	lock_aggregates(ordered);
-	ordered->snapshot = dbopt_snapshot_new();
+	ordered->snapshot = dbopt_log_snapshot_again(ordered->log);
 	foreach(cell, ordered->aggregates)
 		find_other(ordered, lfirst(cell));
 	ordered->order = palloc(sizeof(int) * Max(ordered->count, 1));

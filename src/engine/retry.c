@@ -215,7 +215,7 @@ gather_in_order(Batch *batch, DbOptOrdered *ordered, List *claimed,
 											  batch->limit - count);
 	/* Their events may have been committed after the snapshot. */
 	UnregisterSnapshot(batch->snapshot);
-	batch->snapshot = dbopt_snapshot_new();
+	batch->snapshot = dbopt_log_snapshot_again(batch->log);
 	add_in_order(batch, ordered, followers, rows + count);
 	return list_concat(claimed, followers);
 }

@@ -108,8 +108,31 @@ like($reader->{stdout}, qr/delivered before $position$/m, '... which spares what
 $node->safe_psql('postgres', q{SELECT dbopt_resume_handler('handle')});
 drained($node, 'the last events');
 each_once($node, 'handle', 'parts', 'id', 7);
-$_->quit foreach $locker, $writer, $reader;
 no_job_failed($node);
+
+# Retries of an ordered handler that follow a due one, of which one is moved
+# while a session waits to look for them.
+$node->safe_psql('postgres', q{
+	SELECT dbopt_unregister_handler('handle', true);
+	TRUNCATE parts, effects;
+	ALTER TABLE parts ADD aggregate_type text DEFAULT 'a', ADD aggregate_id int DEFAULT 1, ADD aggregate_version int;
+	CREATE INDEX ON parts (aggregate_type, aggregate_id, aggregate_version);
+	SELECT dbopt_register_handler('handle', '*', 'handle(parts)', policy => 'again', ordered => true);
+	INSERT INTO refused SELECT last_value + 1 FROM parts_id_seq;
+	INSERT INTO parts (part, aggregate_version) SELECT 2, generate_series(1, 3)});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM dbopt_pending_retries'), 'an event fails, and others are held back');
+$locker->query_safe('BEGIN; LOCK TABLE dbopt_ordered IN EXCLUSIVE MODE');
+waits('dbopt session', 'relation', 'a session waits for what is held back');
+attach(6);
+$node->safe_psql('postgres', q{
+	UPDATE parts SET part = 6 WHERE aggregate_version = 2;
+	DELETE FROM refused});
+$locker->query_safe('COMMIT');
+drained($node, 'events of one aggregate, of which one was moved');
+each_once($node, 'handle', 'parts', 'id', 3);
+is($node->safe_psql('postgres', 'SELECT string_agg(aggregate_version::text, NULL ORDER BY effects.ctid) FROM effects JOIN parts USING (id)'),
+	'123', '... in their order');
+$_->quit foreach $locker, $writer, $reader;
 
 $node->stop;
 done_testing();
