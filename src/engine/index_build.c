@@ -19,6 +19,7 @@
 #include "common/hashfn.h"
 #include "engine/exec.h"
 #include "engine/index_build.h"
+#include "engine/index_settings.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_utilcmd.h"
@@ -87,9 +88,7 @@ dbopt_index_create(const DbOptIndexTarget *target, const char *name)
 	Oid			schema = get_rel_namespace(target->relid);
 	int			guc_level = NewGUCNestLevel();
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	dbopt_index_settings_pin();
 	LockRelationOid(target->relid, ShareLock);
 	run((Node *) statement_for(target, target->relid, name), target->source,
 		PROCESS_UTILITY_QUERY);

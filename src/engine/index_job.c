@@ -20,6 +20,7 @@
 #include "engine/index_job.h"
 #include "engine/index_leftover.h"
 #include "engine/index_replace.h"
+#include "engine/index_settings.h"
 #include "engine/index_survey.h"
 #include "engine/index_timed.h"
 #include "engine/leave.h"
@@ -184,7 +185,6 @@ set_settings(void)
 	static const char *const settings[][2] = {
 		{"lock_timeout", "0"},
 		{"deadlock_timeout", "10ms"},
-		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"}
@@ -193,6 +193,7 @@ set_settings(void)
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
 						PGC_S_SESSION);
+	dbopt_index_settings_keep();
 }
 
 /* What is left to do of an attempt whose session has gone. */

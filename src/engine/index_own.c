@@ -17,33 +17,13 @@
 #include "catalog/namespace.h"
 #include "engine/catalog.h"
 #include "engine/index_own.h"
+#include "engine/index_settings.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 /* ---- definitions --------------------------------------------------------- */
-
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"quote_all_identifiers", "off"},
-		{"standard_conforming_strings", "on"},
-		{"TimeZone", "GMT"},
-		{"DateStyle", "ISO, YMD"},
-		{"IntervalStyle", "postgres"},
-		{"extra_float_digits", "1"},
-		{"bytea_output", "hex"},
-		{"lc_monetary", "C"}
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-}
 
 /* NULL: it is not an index, or in somebody's hands. */
 static char *
@@ -57,7 +37,7 @@ definition_of(Oid index)
 	if (OidIsValid(IndexGetRelation(index, true)))
 	{
 		guc_level = NewGUCNestLevel();
-		pin_settings();
+		dbopt_index_settings_pin();
 		definition = TextDatumGetCString(DirectFunctionCall1(pg_get_indexdef,
 															 ObjectIdGetDatum(index)));
 		AtEOXact_GUC(false, guc_level);

@@ -15,6 +15,7 @@
 #include "catalog/pg_opclass.h"
 #include "commands/defrem.h"
 #include "engine/index_parse.h"
+#include "engine/index_settings.h"
 #include "nodes/makefuncs.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
@@ -72,15 +73,13 @@ refuse(const char *definition, const char *what)
 			 errhint("Write what follows the table's name in CREATE INDEX, such as (created_at DESC) WHERE status = 'active'.")));
 }
 
-/* Strings are read by the standard, whatever the caller's settings. */
 static List *
 parse(const char *source)
 {
 	int			guc_level = NewGUCNestLevel();
 	List	   *statements;
 
-	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	dbopt_index_settings_pin();
 	statements = raw_parser(source, RAW_PARSE_DEFAULT);
 	AtEOXact_GUC(false, guc_level);
 	return statements;

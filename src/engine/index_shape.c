@@ -97,7 +97,7 @@ shape_key(DbOptIndexShape *shape, int place, const IndexElem *element,
 					  GetIndexAmRoutineByAmId(shape->am, false)->amcanorder);
 }
 
-/* The forms in which the relation cache gives what it has read. */
+/* As simple as the settings of the moment make them. */
 static List *
 simplify_expressions(List *expressions)
 {
@@ -170,6 +170,21 @@ index_opclasses(Relation index)
 	return (const oidvector *) DatumGetPointer(value);
 }
 
+/*
+ * An expression or predicate as it is stored; NULL: there is none.  What the
+ * relation cache has was simplified under the settings of whoever needed it
+ * first.
+ */
+static Node *
+stored(Relation index, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(INDEXRELID, index->rd_indextuple,
+										column, &isnull);
+
+	return isnull ? NULL : stringToNode(TextDatumGetCString(value));
+}
+
 static const char *
 key_difference(const DbOptIndexShape *shape, Relation index)
 {
@@ -206,9 +221,11 @@ dbopt_index_difference(const DbOptIndexShape *shape, Relation index)
 		if (form->indkey.values[i] != shape->attnums[i])
 			return i < shape->keys ? "it has other columns" :
 				"it includes other columns";
-	if (!equal(RelationGetIndexExpressions(index), shape->expressions))
+	if (!equal(simplify_expressions((List *) stored(index, Anum_pg_index_indexprs)),
+			   shape->expressions))
 		return "it has other expressions";
-	if (!equal(RelationGetIndexPredicate(index), shape->predicate))
+	if (!equal(simplify_predicate(stored(index, Anum_pg_index_indpred)),
+			   shape->predicate))
 		return "it has another predicate";
 	return key_difference(shape, index);
 }

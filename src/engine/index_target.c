@@ -20,6 +20,7 @@
 #include "engine/catalog.h"
 #include "engine/exec.h"
 #include "engine/index_parse.h"
+#include "engine/index_settings.h"
 #include "engine/index_target.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -39,9 +40,7 @@ dbopt_index_scope_begin(DbOptIndexScope *scope, Oid owner)
 	SetUserIdAndSecContext(owner, scope->security_context |
 						   SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	dbopt_index_settings_pin();
 }
 
 void

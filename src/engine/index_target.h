@@ -47,7 +47,7 @@ extern const char *dbopt_index_unfit(Oid relid);
 
 /*
  * Becomes the table's owner, who can do nothing but what an index build may
- * do, with a pinned search path.  To be ended, unless an error is raised.
+ * do, under the settings of index_settings.c.  To be ended, unless an error is raised.
  */
 typedef struct DbOptIndexScope
 {
