@@ -4,7 +4,9 @@
  *
  * Run by the install script and by dbopt_ensure_indexes(), in the caller's
  * transaction.  Takes SHARE on the table, without waiting for it: whoever
- * waited there would make writers wait behind him.
+ * waited there would make writers wait behind him.  What has been done about
+ * the index is locked before: no session begins to build it meanwhile, and
+ * what one is building is left to it.
  */
 #include "postgres.h"
 
@@ -121,29 +123,38 @@ log_built(const DbOptIndexTarget *target, TimestampTz since)
 	dbopt_log_line(&line);
 }
 
+/*
+ * Does a session have it in its hands?  It may be at work on another table, for
+ * what was declared before; that ends, and what is declared now comes next.
+ */
+static bool
+is_being_built(const DbOptIndexState *state)
+{
+	return dbopt_shared != NULL && state->progress == DBOPT_INDEX_BUILDING;
+}
+
 void
 dbopt_index_provide(const DbOptIndexTarget *target)
 {
 	Attempt		attempt = {.target = target};
 	DbOptFailure failure = {0};
-	DbOptIndexState *state;
+	DbOptIndexState *state = dbopt_index_state_lock(target->row->name);
 	TimestampTz since = GetCurrentTimestamp();
 	bool		built = false;
 
-	if (target->condition == DBOPT_INDEX_MISSING && !target->locked)
+	if (target->condition == DBOPT_INDEX_MISSING && !target->locked &&
+		!is_being_built(state))
 		built = dbopt_exec_try(attempt_build, &attempt, 0, &failure);
 	if (failure.message != NULL)
 		dbopt_index_pass_cancel(&failure);
-	state = dbopt_index_state_lock(target->row->name);
 	if (built)
 	{
 		dbopt_index_state_settle(state);
 		dbopt_index_own_note(state, attempt.index);
 		log_built(target, since);
 	}
-	else if (state->progress == DBOPT_INDEX_BUILDING)
-		state->attempts = 0;	/* a session has it in its hands: if that
-								 * fails, it is tried again */
+	else if (is_being_built(state))
+		state->attempts = 0;	/* if that fails, it is tried again */
 	else if (dbopt_shared != NULL)
 		dbopt_index_state_queue(state, GetCurrentTimestamp());
 	else if (attempt.begun)

@@ -111,6 +111,69 @@ change('whole_i', '(a)', q{UPDATE dbopt_index SET definition = '(b)'}, 'whole', 
 wait_for(q{SELECT status = 'valid' FROM dbopt_index_status() WHERE name = 'whole_i'}, 'partitions: another index is built');
 is(indexes('part_1'), 'part_1_whole_i', 'partitions: and none beside it');
 
+# ---- by who has small tables' indexes built at once ----
+
+# It is edited and asked for in one transaction: the scheduler sees both.
+sub edit_and_ensure
+{
+	my ($name, $set, $table) = @_;
+
+	return qq{
+		SET dbopt.index_inline_pages = 1000;
+		BEGIN;
+		UPDATE dbopt_index SET $set WHERE name = '$name';
+		CALL dbopt_ensure_indexes('$table');
+		COMMIT;
+	};
+}
+
+sql('CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.small AS TABLE others');
+foreach my $case ([ 'stays', q{definition = '(name, id)'}, 'things', 'edited, replaced, same, stays' ],
+	[ 'goes', q{table_name = 'elsewhere.small', definition = '(name, id)'}, 'elsewhere.small', 'goes' ])
+{
+	my ($name, $set, $table, $all) = @$case;
+	my $writer = start_build($name, 'things', '(id, name)');
+
+	sql(edit_and_ensure($name, $set, $table));
+	wait_for(q{SELECT count(*) = 0 FROM pg_stat_progress_create_index}, "$name: the build has ended, the writer has not");
+	release($writer);
+	wait_for(qq{SELECT state = 'idle' AND built AND index_oid = i.indexrelid AND error_code IS NULL
+		FROM dbopt_index_state, pg_index i WHERE name = '$name' AND indrelid = '$table'::regclass
+		AND indexrelid::regclass::text ~ '$name\$'}, "$name: it is settled");
+	is(sql(qq{SELECT pg_get_indexdef(index_oid) ~ ' \\(name, id\\)\$', status
+		FROM dbopt_index_state JOIN dbopt_index_status() USING (name) WHERE name = '$name'}), 't|valid',
+		"$name: as it is declared now");
+	is(indexes($table), $all, "$name: nothing else is left");
+}
+is(indexes('things'), 'edited, replaced, same, stays', 'goes: nothing is left on the table before');
+sql(q{DELETE FROM dbopt_index WHERE name = 'stays'; DROP INDEX stays});
+
+# Between one partition and the next nothing is locked but by who asks.
+foreach my $case ([ 'asked', '', 'a' ], [ 'taken', q{UPDATE dbopt_index SET definition = '(b)' WHERE name = 'taken_i';}, 'b' ])
+{
+	my ($name, $edit, $column) = @$case;
+
+	sql(qq{
+		CREATE TABLE $name (a int, b int) PARTITION BY LIST (a);
+		CREATE TABLE ${name}_1 PARTITION OF $name FOR VALUES IN (1);
+		CREATE TABLE ${name}_2 PARTITION OF $name FOR VALUES IN (2);
+	});
+	my $writer = start_build("${name}_i", $name, '(a)', locked => "${name}_1");
+	my $asker = $node->background_psql('postgres');
+	my $pid = $asker->query_safe("SET dbopt.index_inline_pages = 1000; BEGIN; LOCK TABLE ${name}_2 IN SHARE MODE; SELECT pg_backend_pid()");
+
+	release($writer);
+	wait_for(qq{SELECT reason ~ '^it waits for process $pid ' FROM dbopt_index_status() WHERE name = '${name}_i'},
+		"$name: one partition is done, the next waits");
+	$asker->query_safe("$edit CALL dbopt_ensure_indexes('$name')");
+	release($asker);
+	wait_for(qq{SELECT state = 'idle' AND built AND index_oid = '${name}_i'::regclass AND error_code IS NULL
+		FROM dbopt_index_state WHERE name = '${name}_i' AND to_regclass('${name}_i') IS NOT NULL}, "$name: the whole has it");
+	is(sql(qq{SELECT string_agg(concat_ws(' ', indrelid::regclass, indisvalid, substring(pg_get_indexdef(indexrelid) FROM '\\(.*')), ', ' ORDER BY indrelid::regclass::text)
+		FROM pg_index WHERE indrelid::regclass::text ~ '^${name}'}),
+		"$name t ($column), ${name}_1 t ($column), ${name}_2 t ($column)", "$name: it is the one that is declared, once");
+}
+
 # ---- a build that cannot be cancelled ----
 
 # It has been finished before it was noticed that nobody wants it.
