@@ -286,6 +286,8 @@ dbopt_index_attempt_failed(DbOptIndexJob *job, const DbOptFailure *failure)
 	dbopt_index_job_begin(job);
 	rules = policy();
 	state = dbopt_index_state_lock(job->name);
+	if (job->built)
+		(void) note_built(job, state);
 	if (!is_asked_for(state) &&
 		(job->attempt >= rules->max_attempts ||
 		 !dbopt_classify(rules->rules, rules->nrules, rules->retry_unknown,

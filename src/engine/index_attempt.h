@@ -18,13 +18,13 @@ typedef struct DbOptIndexJob
 	DbOptIndexTarget target;
 	DbOptIndexTarget applied;	/* the last one that could be built */
 	List	   *leftovers;
-	List	   *parts;			/* DbOptIndexPart * that were built */
+	List	   *parts;			/* DbOptIndexPart *, those begun */
 	int			attempt;
 	bool		cut_short;		/* the attempt before: its session has gone */
 	TimestampTz since;			/* when this attempt began */
 	bool		recanted;		/* this one, or the one before, was for a
 								 * declaration that has changed since */
-	bool		built;			/* by this attempt, if it is valid */
+	bool		built;			/* by this attempt, if it is still there */
 } DbOptIndexJob;
 
 /* A transaction of the job's. */

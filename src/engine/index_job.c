@@ -92,13 +92,13 @@ build_plain(DbOptIndexJob *job)
 
 	if (target->condition == DBOPT_INDEX_DIFFERENT)
 	{
-		dbopt_index_replace(target, job->context);
+		dbopt_index_replace(target, job->context, &job->built);
 		return;
 	}
 	if (target->condition == DBOPT_INDEX_INVALID)
 		dbopt_index_drop_concurrently(target->statement->relation->schemaname,
 									  job->name);
-	dbopt_index_create_timed(target, target->relid, job->name);
+	dbopt_index_create_timed(target, target->relid, job->name, &job->built);
 }
 
 static void
@@ -114,10 +114,9 @@ build(void *arg)
 	drop_leftovers(job);
 	if (job->target.condition != DBOPT_INDEX_VALID)
 	{
-		job->built = true;
 		if (dbopt_index_is_partitioned(&job->target, job->context))
 			dbopt_index_build_partitioned(&job->target, job->context,
-										  &job->parts);
+										  &job->parts, &job->built);
 		else
 			build_plain(job);
 	}
@@ -133,8 +132,8 @@ add_parts(DbOptIndexJob *job)
 	foreach(cell, job->parts)
 	{
 		DbOptIndexPart *part = lfirst(cell);
-		DbOptIndexLeftover *leftover =
-		dbopt_index_unattached(part->relid, part->index_name);
+		DbOptIndexLeftover *leftover = part->built ?
+		dbopt_index_unattached(part->relid, part->index_name) : NULL;
 
 		if (leftover != NULL)
 			job->leftovers = lappend(job->leftovers, leftover);

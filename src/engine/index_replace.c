@@ -202,17 +202,19 @@ take_place(const DbOptIndexTarget *target, Oid new)
 }
 
 void
-dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
+dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context,
+					bool *built)
 {
 	const char *name = target->row->name;
 	const char *schema = target->statement->relation->schemaname;
 	char	   *new_name = dbopt_index_new_name(name);
+	bool		new_built;
 	Oid			old;
 
 	begin(context);
 	check_replaceable(target->index);
 	commit(context);
-	dbopt_index_create_timed(target, target->relid, new_name);
+	dbopt_index_create_timed(target, target->relid, new_name, &new_built);
 
 	begin(context);
 	LockRelationOid(target->relid, ShareUpdateExclusiveLock);
@@ -220,6 +222,7 @@ dbopt_index_replace(const DbOptIndexTarget *target, MemoryContext context)
 					 get_relname_relid(new_name,
 									   get_rel_namespace(target->relid)));
 	commit(context);
+	*built = true;
 	if (OidIsValid(old))
 		dbopt_index_drop_concurrently(schema, dbopt_index_old_name(name));
 }
@@ -328,7 +331,8 @@ create_step(void *arg)
 
 void
 dbopt_index_build_partitioned(const DbOptIndexTarget *target,
-							  MemoryContext context, List **parts)
+							  MemoryContext context, List **parts,
+							  bool *built)
 {
 	PartitionedBuild build = {
 		.target = target,
@@ -348,10 +352,12 @@ dbopt_index_build_partitioned(const DbOptIndexTarget *target,
 	{
 		DbOptIndexPart *part = lfirst(cell);
 
-		dbopt_index_create_timed(target, part->relid, part->index_name);
 		*parts = lappend(*parts, part);
+		dbopt_index_create_timed(target, part->relid, part->index_name,
+								 &part->built);
 	}
 	run_step(create_step, &build, context);
+	*built = true;
 	if (OidIsValid(build.replaced))
 		dbopt_index_drop_partitioned(build.replaced, context);
 }

@@ -13,27 +13,31 @@
  * outlives them.
  */
 
-/* Builds beside the different index of the declared name; then swaps them. */
+/*
+ * Builds beside the different index of the declared name; then swaps them, and
+ * sets *built.
+ */
 extern void dbopt_index_replace(const DbOptIndexTarget *target,
-								MemoryContext context);
+								MemoryContext context, bool *built);
 
 extern bool dbopt_index_is_partitioned(const DbOptIndexTarget *target,
 									   MemoryContext context);
 
-/* An index on a partition that was built for the whole. */
+/* An index on a partition that is built for the whole. */
 typedef struct DbOptIndexPart
 {
 	Oid			relid;			/* the partition */
 	char	   *index_name;
+	bool		built;			/* else somebody else's may have the name */
 } DbOptIndexPart;
 
 /*
- * Builds on the partitions one by one, then on the whole.  Appends each of the
- * former to *parts as soon as it is built.
+ * Builds on the partitions one by one, then on the whole, and sets *built.
+ * Appends each of the former to *parts before it is built.
  */
 extern void dbopt_index_build_partitioned(const DbOptIndexTarget *target,
 										  MemoryContext context,
-										  List **parts);
+										  List **parts, bool *built);
 
 extern void dbopt_index_drop_partitioned(Oid index, MemoryContext context);
 

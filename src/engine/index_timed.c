@@ -104,7 +104,7 @@ try_aside(DbOptExecFunction function, TimedBuild *build)
 
 void
 dbopt_index_create_timed(const DbOptIndexTarget *target, Oid relid,
-						 const char *name)
+						 const char *name, bool *built)
 {
 	TimedBuild	build = {.target = target,.relid = relid};
 	instr_time	start;
@@ -114,6 +114,7 @@ dbopt_index_create_timed(const DbOptIndexTarget *target, Oid relid,
 	watch_begin();
 	INSTR_TIME_SET_CURRENT(start);
 	dbopt_index_create_concurrently(target, relid, name);
+	*built = true;
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	build.taken_ms = INSTR_TIME_GET_MILLISEC(end) -
