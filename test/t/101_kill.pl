@@ -78,6 +78,18 @@ sub handed_out
 	return ($waiting, $id);
 }
 
+# A new scheduler finds what has been handed out, and does not know who has it.
+sub new_scheduler
+{
+	my $pid = kill_worker($node, 'scheduler', 'TERM');
+
+	ok( $node->poll_query_until('postgres',
+			"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND pid <> $pid"),
+		'... there is a new scheduler');
+	delivers_again($node, '... which delivers');
+	return;
+}
+
 # ---- sessions that end or stand still ---------------------------------------
 
 # Before anything has crashed, and while nothing else is delivered.
@@ -93,14 +105,17 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM dbopt_pending_retries WHER
 
 # A session that stands still and goes on is not taken for dead.
 turn('linger', 'true');
-add_event('log', 'LINGER');
+$event = add_event('log', 'LINGER');
 $pid = session_waiting("wait_event = 'PgSleep'");
+turn('linger', 'false');
 kill 'STOP', $pid;
 delivers_again($node, 'beside a session that stands still');
+new_scheduler();
+is(effects('plain', $event), '0', '... nobody else runs its event');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
-turn('linger', 'false');
 kill 'CONT', $pid;
-delivers_again($node, 'when it goes on');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'plain' AND id = '$event'"),
+	'... which has its effect when it goes on');
 
 # Between hand-out and run.
 my $locker = $node->background_psql('postgres');
@@ -108,6 +123,7 @@ my $locker = $node->background_psql('postgres');
 kill 'STOP', $pid;
 $locker->query_safe('COMMIT');
 delivers_again($node, 'beside a session that stands still between hand-out and run');
+new_scheduler();
 is(effects('in_order', $event), '0', '... whose events nobody else runs');
 kill 'CONT', $pid;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM effects WHERE handler = 'in_order' AND id = '$event'"),

@@ -14,9 +14,19 @@ use Test::More;
 my $bound = '5 s';
 my $node = survival_node('resuming');
 
-# No handler of these takes long.  The policy "again" has no delay to speak of;
-# the one of "marks" has, which a suspect of a crash must not wait for.
+# No handler of these takes long, but for the first call for an event that
+# lingers.  The policy "again" has no delay to speak of; the one of "marks" has,
+# which a suspect of a crash must not wait for.
 $node->safe_psql('postgres', q{
+	CREATE OR REPLACE FUNCTION marks(e marked) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects (handler, id) VALUES ('marks', e.id);
+		IF e.event_type <> 'LINGER' THEN
+			IF random() < 0.1 THEN RAISE 'not now'; END IF;
+		ELSIF (SELECT is_on FROM switches WHERE name = 'linger') THEN
+			PERFORM pg_sleep(600); -- work
+		END IF;
+	END $$;
 	ALTER TABLE effects ADD COLUMN at timestamptz DEFAULT clock_timestamp();
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
 	VALUES ('patient', 1000, '20 s', '20 s', 'none', true, 1000000);
@@ -59,31 +69,38 @@ sub resumes
 # the server has said that it is ready, since workers are started first.
 sub suspects_go
 {
-	my ($name, $id, $begun) = @_;
+	my ($name, $begun, %events) = @_;
 	my $ready = ready_since();
-	my $at = "SELECT min(at) FROM effects WHERE handler = 'plain' AND id = '$id'";
 
-	$node->poll_query_until('postgres', "SELECT ($at) IS NOT NULL") or die 'a suspect is not run';
-	is( $node->safe_psql('postgres', "SELECT ($at) > '$begun' AND ($at) - '$ready' < '$bound'"),
-		't', "$name: what was being run goes on within $bound")
-	  or diag $node->safe_psql('postgres', "SELECT ($at) - '$ready'");
+	foreach my $handler (sort keys %events)
+	{
+		my $at = "SELECT min(at) FROM effects WHERE handler = '$handler' AND id = '$events{$handler}'";
+
+		$node->poll_query_until('postgres', "SELECT ($at) IS NOT NULL") or die 'a suspect is not run';
+		is( $node->safe_psql('postgres', "SELECT ($at) > '$begun' AND ($at) - '$ready' < '$bound'"),
+			't', "$name: what $handler was being run for goes on within $bound")
+		  or diag $node->safe_psql('postgres', "SELECT ($at) - '$ready'");
+	}
 	return;
 }
 
-# Leaves one event in the middle of its handler, without company in its chunk;
-# returns which, and a time when it has been called.
-sub begin_one
+# Leaves one event each in the middle of two handlers, without company in its
+# chunk; returns a time when they have been called, and which they are.
+sub begin_events
 {
+	my %tables = (plain => 'log', marks => 'marked');
+	my %events;
+
 	$node->safe_psql('postgres', "UPDATE switches SET is_on = true WHERE name = 'linger'");
-	my $id = $node->safe_psql('postgres', q{
-		INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
-		VALUES ('LINGER', 'a', dbopt_uuid_v7(), '{}') RETURNING id});
+	$events{$_} = $node->safe_psql('postgres', qq{
+		INSERT INTO $tables{$_} (event_type, aggregate_type, aggregate_id, data)
+		VALUES ('LINGER', 'a', dbopt_uuid_v7(), '{}') RETURNING id}) foreach keys %tables;
 
 	$node->poll_query_until('postgres',
-		"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'")
+		"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'")
 	  or die 'it does not begin';
 	$node->safe_psql('postgres', "UPDATE switches SET is_on = false WHERE name = 'linger'");
-	return ($id, $node->safe_psql('postgres', 'SELECT clock_timestamp()'));
+	return ($node->safe_psql('postgres', 'SELECT clock_timestamp()'), %events);
 }
 
 my %ends = (
@@ -101,11 +118,11 @@ start_writers($node);
 delivers_again($node, 'at the beginning');
 foreach my $end (sort keys %ends)
 {
-	my @event = begin_one();
+	my @begun = begin_events();
 
 	$ends{$end}->();
 	resumes($end);
-	suspects_go($end, @event);
+	suspects_go($end, @begun);
 }
 
 stop_writers();

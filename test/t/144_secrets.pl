@@ -94,6 +94,9 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activi
 	'a handler and a statement that wait');
 like(told('app', q{SELECT dbopt.dbopt_with_connection('SELECT ''topsecret''::int')}), qr/topsecret/, 'a statement that fails');
 like(told('app', q{CALL dbopt.dbopt_with_database_retry('SELECT ''topsecret''::int')}), qr/topsecret/, '... also in its own session');
+like(told('app', q{CALL dbopt.dbopt_with_database_retry($call$
+	DO $$ BEGIN RAISE 'connection timeout, topsecret' USING ERRCODE = 'XS001', DETAIL = 'topsecret'; END $$$call$)}),
+	qr/topsecret/, '... also when it is tried again');
 
 # ---- who is told ----------------------------------------------------------------------
 
