@@ -19,6 +19,7 @@
 #include "engine/owner_spi.h"
 #include "engine/progress.h"
 #include "miscadmin.h"
+#include "state/circuit.h"
 #include "state/guc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -41,12 +42,51 @@ judge_age(int64 microseconds, int setting)
 
 /* ---- handlers and sources ------------------------------------------------ */
 
+/* Those that dbopt.max_handlers leaves no slot for. */
+static DbOptNames
+find_slotless(const DbOptHealthLook *look)
+{
+	DbOptNames	slotless = {0};
+	DbOptHandlerState state;
+
+	if (look->standby || dbopt_handler_slot_is_free())
+		return slotless;
+	for (int i = 0; i < look->nhandlers; i++)
+		if (!OidIsValid(look->states[i].dboid))
+			dbopt_names_add(&slotless, look->handlers[i]->name);
+	if (!dbopt_handler_copy(MyDatabaseId, 0, &state))
+		dbopt_names_add(&slotless, "database");
+	return slotless;
+}
+
+/* What there is to say of handlers and tables; NULL: nothing. */
+static char *
+describe_handlers(const DbOptNames *broken, const DbOptNames *tables,
+				  const DbOptNames *slotless)
+{
+	char	   *unready = NULL;
+	char	   *without = NULL;
+
+	if (broken->count > 0 || tables->count > 0)
+		unready = psprintf("not ready: handlers %s; tables %s; dbopt_handlers and dbopt_sources tell why",
+						   dbopt_names_text(broken), dbopt_names_text(tables));
+	if (slotless->count > 0)
+		without = psprintf("without a circuit breaker and statistics, since all %d slots are in use: %s; consider increasing dbopt.max_handlers",
+						   dbopt_shared->max_handlers,
+						   dbopt_names_text(slotless));
+	if (unready != NULL && without != NULL)
+		return psprintf("%s; %s", unready, without);
+	return unready != NULL ? unready : without;
+}
+
 static void
 check_handlers(DbOptHealthLook *look)
 {
 	DbOptNames	broken = {0};
 	DbOptNames	tables = {0};
+	DbOptNames	slotless = find_slotless(look);
 	DbOptHealth status = DBOPT_HEALTHY;
+	char	   *detail;
 	ListCell   *cell;
 
 	for (int i = 0; i < look->nhandlers; i++)
@@ -61,18 +101,15 @@ check_handlers(DbOptHealthLook *look)
 			dbopt_names_add(&tables, name == NULL ? "?" : name);
 	}
 
-	if (broken.count > 0 || tables.count > 0)
+	detail = describe_handlers(&broken, &tables, &slotless);
+	if (detail != NULL)
 		status = DBOPT_DEGRADED;
 	if ((broken.count > 0 && broken.count == look->nhandlers) ||
 		(tables.count > 0 &&
 		 tables.count == list_length(look->config->sources)))
 		status = DBOPT_CRITICAL;
-	if (status == DBOPT_HEALTHY)
-		dbopt_health_add(look, "handlers", status, "all are ready");
-	else
-		dbopt_health_add(look, "handlers", status,
-						 "not ready: handlers %s; tables %s; dbopt_handlers and dbopt_sources tell why",
-						 dbopt_names_text(&broken), dbopt_names_text(&tables));
+	dbopt_health_add(look, "handlers", status, "%s",
+					 detail == NULL ? "all are ready" : detail);
 }
 
 /* ---- the backlog --------------------------------------------------------- */

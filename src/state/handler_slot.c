@@ -125,6 +125,17 @@ dbopt_handler_find(Oid dboid, int32 handler_id)
 	return number;
 }
 
+bool
+dbopt_handler_slot_is_free(void)
+{
+	bool		found;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	found = dbopt_handler_find_locked(InvalidOid, 0) >= 0;
+	LWLockRelease(dbopt_shared->lock);
+	return found;
+}
+
 /* Gives a slot back: the handler is no longer registered. */
 void
 dbopt_handler_release(Oid dboid, int32 handler_id)

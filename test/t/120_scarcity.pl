@@ -178,6 +178,9 @@ add_event("H$_") foreach 1 .. 6;
 delivered("H$_", 1, "handler h$_ is delivered to, with a retry") foreach 1 .. 6;
 is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained');
 is(times_logged(qr/runs without a circuit breaker and without statistics/, $offset), 1, '... and the log has said so once');
+is($node->safe_psql('postgres', "SELECT status, detail FROM dbopt_health() WHERE check_name = 'handlers'"),
+	'degraded|without a circuit breaker and statistics, since all 4 slots are in use: "h2", "h3", "h4", "h5", "h6"; consider increasing dbopt.max_handlers',
+	'... and health names them');
 my ($code, $out, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT dbopt_trip_circuit_breaker('h6')");
 like($error, qr/ERROR:  53400: could not find room for circuit breaker "h6"\nHINT:  Increase the configuration parameter "dbopt.max_handlers"/,
 	'a breaker that there is no room for cannot be tripped');
