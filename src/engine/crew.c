@@ -13,6 +13,7 @@
 
 #include "engine/crew.h"
 #include "policy/backoff.h"
+#include "state/log_line.h"
 #include "state/news.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -118,19 +119,38 @@ note_error(DbOptCrewRole *role, const DbOptMember *member)
 	}
 }
 
+/*
+ * The log has a line the first time, and when the reason is another one, which
+ * the session has not told then.
+ */
+static void
+log_failure(const DbOptCrewRole *role, const char *told, TimestampTz now)
+{
+	const char *reason = "";
+
+	if (role->failures > 1 && strcmp(told, role->error_code) == 0)
+		return;
+	if (role->failures > 1 && role->error[0] != '\0')
+		reason = psprintf(": %s", dbopt_log_error_text(role->error_code,
+													   role->error));
+	dbopt_crew_log(psprintf("could not start a dbopt session for role %u, which is tried again%s",
+							role->role, reason),
+				   role->role, role->error_code, role->failures,
+				   role->not_before - now);
+}
+
 static void
 put_off_role(const DbOptMember *member, TimestampTz now)
 {
 	DbOptCrewRole *role = dbopt_crew_role(member->role);
+	char		told[sizeof(role->error_code)];
 
+	strlcpy(told, role->error_code, sizeof(told));
 	note_error(role, member);
 	role->failures++;
 	role->not_before = now + dbopt_backoff_base(&start_backoff,
 												role->failures);
-	dbopt_crew_log(psprintf("could not start a dbopt session for role %u, which is tried again",
-							role->role),
-				   role->role, role->error_code, role->failures,
-				   role->not_before - now);
+	log_failure(role, told, now);
 }
 
 static List *

@@ -201,10 +201,11 @@ end_overdue(DbOptMember *member, TimestampTz now)
 		TerminateBackgroundWorker(member->handle);
 	else
 		force_out(member);
-	dbopt_crew_log(starting ?
-				   "a new dbopt session has not connected in time, and is ended" :
-				   "a dbopt session has not ended in time, and is terminated",
-				   member->role, "", 0, now - member->since);
+	if (!starting || dbopt_crew_role(member->role)->failures == 0)
+		dbopt_crew_log(starting ?
+					   "a new dbopt session has not connected in time, and is ended" :
+					   "a dbopt session has not ended in time, and is terminated",
+					   member->role, "", 0, now - member->since);
 	member->overdue = true;
 	member->since = now;
 }

@@ -165,10 +165,11 @@ find_free_slot(int *own, TimestampTz now)
 }
 
 static void
-fill_slot(DbOptSession *session, Oid role, TimestampTz now)
+fill_slot(DbOptSession *session, const DbOptCrewRole *role, TimestampTz now)
 {
 	session->dboid = MyDatabaseId;
-	session->roleid = role;
+	session->roleid = role->role;
+	session->quiet = role->failures > 0;
 	session->generation++;
 	session->database = my_database.slot;
 	session->database_generation = my_database.generation;
@@ -188,7 +189,8 @@ fill_slot(DbOptSession *session, Oid role, TimestampTz now)
  * maximum, sessions of an earlier scheduler included.
  */
 static int
-take_slot(Oid role, int max, uint32 *generation, bool *full, TimestampTz now)
+take_slot(const DbOptCrewRole *role, int max, uint32 *generation, bool *full,
+		  TimestampTz now)
 {
 	int			number;
 	int			own;
@@ -246,7 +248,7 @@ dbopt_crew_start_warm(DbOptCrewRole *role, int max, TimestampTz now)
 	BackgroundWorkerHandle *handle;
 	bool		full = false;
 
-	target.slot = take_slot(role->role, max, &target.generation, &full, now);
+	target.slot = take_slot(role, max, &target.generation, &full, now);
 	if (full)
 		return DBOPT_CREW_FULL;
 	if (target.slot < 0)

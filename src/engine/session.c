@@ -51,6 +51,7 @@ typedef enum SessionOrder
 } SessionOrder;
 
 static DbOptWorkerTarget target;
+static bool quiet = false;		/* see session_failure.h */
 static volatile uint64 current_call = 0;	/* of a caller; 0: none */
 static volatile sig_atomic_t told_to_end = false;	/* by a signal */
 
@@ -177,6 +178,7 @@ attach_slot(Oid *dboid, Oid *roleid)
 		session->pid = MyProcPid;
 		session->procno = DBOPT_MY_PROC_NUMBER;
 		wanted = session->state == DBOPT_SESSION_STARTING;
+		quiet = session->quiet;
 		*dboid = session->dboid;
 		*roleid = session->roleid;
 	}
@@ -295,7 +297,7 @@ connect_session(void)
 	pqsignal(SIGINT, handle_cancel);
 	dbopt_worker_signals();
 	catch_terminate();
-	dbopt_session_failure_watch();
+	dbopt_session_failure_watch(quiet);
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
 	before_shmem_exit(note_departure, (Datum) 0);

@@ -10,9 +10,11 @@
 
 #include "engine/session_failure.h"
 #include "mb/pg_wchar.h"
+#include "storage/ipc.h"
 
 static emit_log_hook_type previous_hook = NULL;
 static bool watching = false;
+static bool quiet = false;
 static char error_code[6];		/* "": nothing has failed */
 static char error[DBOPT_ERROR_LENGTH];
 
@@ -29,14 +31,26 @@ keep_error(ErrorData *edata)
 				sizeof(error_code));
 		memcpy(error, edata->message, length);
 		error[length] = '\0';
+		edata->output_to_server = !quiet;
 	}
 	if (previous_hook != NULL)
 		previous_hook(edata);
 }
 
-void
-dbopt_session_failure_watch(void)
+/* The postmaster has a line for each worker that ends with another code. */
+static void
+end_quietly(int code, Datum arg)
 {
+	if (watching && code == 1)
+		exit(0);
+}
+
+void
+dbopt_session_failure_watch(bool to_be_quiet)
+{
+	quiet = to_be_quiet;
+	if (quiet)
+		on_proc_exit(end_quietly, (Datum) 0);
 	previous_hook = emit_log_hook;
 	emit_log_hook = keep_error;
 	watching = true;

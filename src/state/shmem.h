@@ -241,6 +241,8 @@ typedef struct DbOptSession
 	DbOptJobResult result;
 	bool		dismissed;		/* builds an index, and dbopt is being dropped */
 	bool		parted;			/* and needs nothing of dbopt's any longer */
+	bool		quiet;			/* the log has said already that no session of
+								 * this role can be created */
 
 	/* Set by the session alone, read by its exit callback: what it holds. */
 	int			handler_slot;	/* index, when admission.granted > 0 */
