@@ -143,7 +143,7 @@ unregister(const char *name, bool discard)
 	check_not_calling(name, row.handler_id);
 
 	dbopt_owner_begin(&scope);
-	dbopt_delivery_lock_handler(row.handler_id, ExclusiveLock);
+	(void) dbopt_delivery_lock_handler(row.handler_id, ExclusiveLock, true);
 	dbopt_handler_cursors_lock(row.handler_id);
 	if (!discard)
 		check_nothing_pending(name, row.handler_id);

@@ -19,6 +19,7 @@
 #include "state/log_line.h"
 #include "state/pool.h"
 #include "storage/lock.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 /* The fourth field of our locks' tags: see AGGREGATE_LOCK_CLASS. */
@@ -37,25 +38,29 @@ dbopt_delivery_lock_mode(const DbOptSource *source)
 	return source->mark_processed ? RowExclusiveLock : AccessShareLock;
 }
 
-void
-dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode)
+bool
+dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode, bool wait)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) handler_id,
 						 HANDLER_LOCK_CLASS);
 	tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
-	(void) LockAcquire(&tag, mode, false, false);
+	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Whoever removes a handler had it locked before we had. */
-static void
-require_handler(const DbOptHandler *handler)
+/*
+ * Whoever removes a handler had it locked before we had; the scheduler knows
+ * soon whose turn it is.
+ */
+static bool
+try_lock_handler(const DbOptHandler *handler)
 {
-	if (dbopt_config_handler(dbopt_config_get(), handler->handler_id) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("handler \"%s\" was removed", handler->name)));
+	if (!dbopt_delivery_lock_handler(handler->handler_id, ShareLock, false))
+		return false;
+	AcceptInvalidationMessages();
+	return dbopt_config_handler(dbopt_config_get(),
+								handler->handler_id) != NULL;
 }
 
 bool
@@ -64,12 +69,9 @@ dbopt_delivery_lock_table(DbOptDelivery *delivery)
 	const DbOptHandler *handler = delivery->handler;
 	const DbOptSource *source = handler->source;
 
-	if (source->mark_processed)
-		dbopt_delivery_lock_handler(handler->handler_id, ShareLock);
 	delivery->locked =
+		(source->mark_processed && !try_lock_handler(handler)) ||
 		!dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source));
-	if (!delivery->locked && source->mark_processed)
-		require_handler(handler);
 	return !delivery->locked;
 }
 

@@ -1,12 +1,14 @@
 /*
  * locked.c
- *		Events tables that somebody else has locked, or the log index of.
+ *		Events tables that somebody else has locked, or the log index or a
+ *		handler of.
  *
  * Run by the scheduler alone, in its own memory.  A session that finds the
- * events table, a partition or the log index of it locked does not wait: it would keep its
- * place in the pool from all other tables' events for as long as the lock is
- * held.  It leaves, and the scheduler looks whether the lock has gone, at first
- * after some milliseconds and then once a second; until then it sends nobody.
+ * events table, a partition, the log index or its handler locked does not wait:
+ * it would keep its place in the pool from all other tables' events for as long
+ * as the lock is held.  It leaves, and the scheduler looks whether the lock has
+ * gone, at first after some milliseconds and then once a second; until then it
+ * sends nobody.
  */
 #include "postgres.h"
 
@@ -94,7 +96,7 @@ log_lock(const DbOptSource *source)
 		.kind = DBOPT_LOG_HANDLER,
 		.slot = -1,
 		.message = psprintf("events of table \"%s\" wait for a lock on it", name),
-		.hint = "Another session has locked the table or its log index, or waits to do so.",
+		.hint = "Another session has locked the table or its log index, or waits to do so; or it is removing a handler of it.",
 		.subject = "table",
 		.subject_value = name
 	};
@@ -102,15 +104,33 @@ log_lock(const DbOptSource *source)
 	dbopt_log_line(&line);
 }
 
+/* False: somebody is removing a handler of it. */
+static bool
+handlers_stay(const DbOptConfig *config, const DbOptSource *source)
+{
+	ListCell   *cell;
+
+	foreach(cell, config->handlers)
+	{
+		const DbOptHandler *handler = lfirst(cell);
+
+		if (handler->source == source && source->mark_processed &&
+			!dbopt_delivery_lock_handler(handler->handler_id, ShareLock, false))
+			return false;
+	}
+	return true;
+}
+
 /* True: it can be read again, or is no longer anybody's. */
 static bool
 is_free(Locked *table)
 {
-	DbOptSource *source;
+	const DbOptConfig *config = dbopt_config_get();
+	DbOptSource *source = dbopt_config_source(config, table->source_id);
 
-	source = dbopt_config_source(dbopt_config_get(), table->source_id);
 	if (source == NULL || !source->usable ||
-		dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source)))
+		(handlers_stay(config, source) &&
+		 dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source))))
 		return true;
 	if (table->failures == WORTH_LOGGING)
 		log_lock(source);

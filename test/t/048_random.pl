@@ -107,12 +107,14 @@ sub register
 	return $done ? $name : undef;
 }
 
+# What is discarded is never delivered, which a table with marks shows.
 sub unregister
 {
 	my ($name) = @_;
 
 	return unless defined $name;
-	try("BEGIN; SELECT dbopt_unregister_handler('$name', discard => true);
+	my $discard = $on{$name} eq 'marked' ? 'false' : 'true';
+	try("BEGIN; SELECT dbopt_unregister_handler('$name', discard => $discard);
 		UPDATE term SET ended = true WHERE handler = '$name'; COMMIT")
 	  and delete $on{$name};
 	return;
@@ -208,9 +210,7 @@ sub register_one
 	my $pattern = pattern($table);
 	my $name = register($table, $pattern, $pattern eq 'O.*' && chance(0.5));
 
-
-	# What a handler has begun goes with it, which a table with marks shows.
-	$on{$name} = $table if defined $name && $table ne 'marked' && chance(0.7);
+	$on{$name} = $table if defined $name && chance(0.7);
 	return;
 }
 

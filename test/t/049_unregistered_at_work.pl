@@ -4,13 +4,16 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use ExactlyOnce;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('unregistered');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 1");
 $node->start;
 
 sub sql
@@ -40,7 +43,7 @@ sql(q{
 	END $$;
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, failure_threshold)
 	VALUES ('again', 1000, '1 s', '1 s', 'none', 1000000);
-	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', policy => 'again')});
+	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', 'todo', policy => 'again')});
 
 my $waiting = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND backend_type = '%s'};
 my $holder = $node->background_psql('postgres');
@@ -76,8 +79,33 @@ is(sql('SELECT count(*) FROM dbopt_retry_queue'), '0', '... and nothing is left 
 # What comes meanwhile waits for the next handler.
 sql(q{
 	INSERT INTO todo VALUES (3);
-	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', policy => 'again')});
+	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', 'todo', policy => 'again')});
 becomes('SELECT count(*) FROM todo WHERE processed', '3', 'another handler goes on');
+
+# Nobody waits for a transaction that is removing a handler, with other tables'
+# events behind him; its table's wait.
+sql(q{
+	CREATE TABLE plain (id int PRIMARY KEY, event_type text DEFAULT 'T');
+	SELECT dbopt_attach_events('plain');
+	CREATE FUNCTION handle(e plain) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (e.id)';
+	SELECT dbopt_register_handler('plain', 'T', 'handle(plain)', 'plain')});
+my $delivered = q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM seen WHERE id > 3};
+my $told = -s $node->logfile;
+$holder->query_safe(q{BEGIN; SELECT dbopt_unregister_handler('handle')});
+sql('INSERT INTO todo VALUES (4)');
+ok($node->wait_for_log(qr/events of table "todo" wait for a lock on it/, $told), 'a handler is being removed');
+sql('INSERT INTO plain VALUES (5)');
+becomes($delivered, '5', "another table's events do not wait");
+$holder->query_safe('ROLLBACK');
+becomes($delivered, '4 5', 'it is not removed, and goes on');
+$told = -s $node->logfile;
+$holder->query_safe(q{BEGIN; SELECT dbopt_unregister_handler('handle')});
+sql('INSERT INTO todo VALUES (6)');
+ok($node->wait_for_log(qr/events of table "todo" wait for a lock on it/, $told), 'it is being removed again');
+$holder->query_safe('COMMIT');
+sql(q{SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', 'todo', policy => 'again')});
+becomes($delivered, '4 5 6', 'and another one gets the event');
+no_job_failed($node);
 
 $holder->quit;
 $node->stop;
