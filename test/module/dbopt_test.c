@@ -235,16 +235,20 @@ commit(const char *arg)
 }
 
 static int	commits_to_go = 0;	/* until one fails; 0: none does */
+static char commit_code[6];
 
 static void
 fail_at_commit(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT && commits_to_go > 0 &&
 		--commits_to_go == 0)
-		fail("AB123");
+		fail(commit_code);
 }
 
-/* Has the session's so many-th commit fail, counting this transaction's. */
+/*
+ * Has the session's so many-th commit fail, counting this transaction's, with
+ * AB123 or the SQLSTATE that is given, too.
+ */
 static void
 spoil_commit(const char *arg)
 {
@@ -254,6 +258,8 @@ spoil_commit(const char *arg)
 		RegisterXactCallback(fail_at_commit, NULL);
 	registered = true;
 	commits_to_go = atoi(arg);
+	arg = strchr(arg, ' ');
+	strlcpy(commit_code, arg == NULL ? "AB123" : arg + 1, sizeof(commit_code));
 }
 
 static void

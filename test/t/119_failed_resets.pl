@@ -52,25 +52,30 @@ sub remember
 	return;
 }
 
-# What a call of spoil_commit is in SQL: so many commits go well.
+# What a call of spoil_commit is in SQL: so many commits go well, and the next
+# one fails with that SQLSTATE.
 sub spoil
 {
-	my ($commits) = @_;
+	my ($commits, $code) = @_;
 
-	return "handle(jsonb_populate_record(NULL::events, jsonb_build_object(''id'', 0, ''act'', ''spoil_commit'', ''arg'', ''" . ($commits + 1) . q{'')))};
+	$code //= 'AB123';
+
+	return "handle(jsonb_populate_record(NULL::events, jsonb_build_object(''id'', 0, ''act'', ''spoil_commit'', ''arg'', ''" . ($commits + 1) . " $code'')))";
 }
 
 sub is_replaced
 {
-	my ($what) = @_;
+	my ($what, $code, $text) = @_;
 
+	$code //= 'AB123';
+	$text //= qr/failed in C/;
 	wait_for("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", "$what: the session has ended");
 	wait_for(q{(SELECT count FROM dbopt_pool_events() WHERE event = 'error') = } . ($lost + 1), "$what: and is counted");
 	my $log = slurp_file($node->logfile, $offset);
-	my @lines = $log =~ /(LOG:  dbopt: a dbopt session could not be reset, and ends: failed in C\n.*)/g;
+	my @lines = $log =~ /(LOG:  dbopt: a dbopt session could not be reset, and ends: $text\n.*)/g;
 
 	is(@lines, 1, "$what: it has a line in the log");
-	like($lines[0], qr/\{.*"operation": "pool", "sqlstate": "AB123"/, "$what: with the particulars");
+	like($lines[0], qr/\{.*"operation": "pool", "sqlstate": "$code"/, "$what: with the particulars");
 	unlike($log, qr/ERROR:  failed in C/, "$what: and no other");
 	return;
 }
@@ -100,6 +105,14 @@ is_replaced('a call that fails');
 remember();
 sql(q{INSERT INTO events VALUES (1, 'EVENT', 'spoil_commit', '2')});
 is_replaced('an event');
+
+# Messages of these classes may hold values.
+foreach my $code (qw(22012 23505 P0001))
+{
+	remember();
+	failure("SELECT dbopt_with_connection('SELECT @{[ spoil(0, $code) ]}; SELECT 1 / 0')");
+	is_replaced($code, $code, qr/\(text withheld\)/);
+}
 sql(q{INSERT INTO events VALUES (2, 'EVENT', 'succeed')});
 is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'and those that come are delivered');
 is(sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM done}), '1 2', 'each once');

@@ -144,7 +144,9 @@ $caller->quit;
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 4 FROM dbopt.dbopt_pending_retries}), 'what waited goes on');
 
 # What PostgreSQL logs of a client's own statements is not dbopt's.
-my @entries = grep { !/^\S+ \S+ \S+ \[\d+\] 144_secrets\.pl / } split /^(?=\d{4}-)/m, slurp_file($node->logfile);
+my @entries = grep { /LOG:  dbopt: |DETAIL:  \{"environment"/ || !/^\S+ \S+ \S+ \[\d+\] 144_secrets\.pl / }
+  split /^(?=\d{4}-)/m, slurp_file($node->logfile);
+cmp_ok(scalar(grep { /SQL failed and is tried again/ } @entries), '>=', 1, 'the log tells of statements that are tried again');
 cmp_ok(scalar(grep { /failed and was given up/ } @entries), '>=', 3, 'the log has what dbopt has to say');
 is(scalar(grep { /topsecret/ } @entries), 0, '... but not what the events and errors do');
 
