@@ -84,6 +84,14 @@ sub other
 	return;
 }
 
+# All of them are heard by the server.
+sub wait_for_others
+{
+	wait_for("(SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ '^(SELECT|CALL) dbopt_(with|drain)') = " . @others,
+		'the others have asked');
+	return;
+}
+
 # The server stops, with all that at it.
 sub stop_fast
 {
@@ -131,6 +139,7 @@ other(q{SELECT dbopt_drain('1 h')});
 wait_for(q{SELECT count(*) FILTER (WHERE backend_type = 'dbopt session') = 2
 		AND count(*) FILTER (WHERE query ~ '^CALL') = 2 FROM pg_stat_activity WHERE wait_event = 'PgSleep'},
 	q{others' SQL runs, or waits to be tried again});
+wait_for_others();
 wait_for_retries();
 stop_fast('at work');
 $blocker->{run}->finish;
@@ -147,6 +156,7 @@ wait_for_retries();
 # More callers than sessions.
 other($cut_off) foreach 1 .. 12;
 wait_for('SELECT waiting > 0 FROM dbopt_pool_stats()', 'callers wait for a session');
+wait_for_others();
 stop_fast('callers');
 $node->start;
 wait_for_retries();

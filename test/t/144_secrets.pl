@@ -42,6 +42,8 @@ sql(q{
 	CREATE ROLE app LOGIN;			-- has secrets
 	CREATE ROLE owner LOGIN;		-- owns the events table
 	CREATE ROLE stranger LOGIN;
+	CREATE ROLE member LOGIN IN ROLE app;
+	CREATE ROLE watcher LOGIN IN ROLE pg_read_all_stats;
 	CREATE SCHEMA app AUTHORIZATION app;
 	CREATE SCHEMA owner AUTHORIZATION owner;
 	CREATE EXTENSION pg_trgm;
@@ -135,7 +137,7 @@ foreach my $query ((map { "TABLE $_" } @relations), (map { "SELECT * FROM $_" } 
 foreach my $query ('TABLE dbopt.dbopt_dead_letters', 'TABLE dbopt.dbopt_pending_retries', 'SELECT * FROM dbopt.dbopt_retry_stats()',
 	'SELECT * FROM dbopt.dbopt_index_status()', 'SELECT dbopt.dbopt_report()')
 {
-	like(told('app', $query), qr/topsecret/, "app is, by: $query");
+	like(told($_, $query), qr/topsecret/, "$_ is, by: $query") foreach qw(app member watcher);
 }
 
 $lock->query_safe('COMMIT');
