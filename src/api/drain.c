@@ -83,14 +83,13 @@ look(void)
 }
 
 /*
- * When the first retry is due of a handler that is not held back;
- * PG_INT64_MAX: there is none.
+ * When the first retry is due of a handler that is not held back; false: there
+ * is none.
  */
-static TimestampTz
-first_retry(void)
+static bool
+first_retry(TimestampTz *first)
 {
 	DbOptOwnerScope scope;
-	TimestampTz first;
 	bool		isnull;
 
 	dbopt_owner_begin(&scope);
@@ -100,11 +99,9 @@ first_retry(void)
 								  " JOIN @extschema@.dbopt_source s USING (source_id)"
 								  " WHERE NOT h.paused AND h.state = 'ready'"
 								  " AND s.state = 'ready'"), NULL);
-	first = DatumGetTimestampTz(dbopt_owner_value(0, 1, &isnull));
-	if (isnull)
-		first = PG_INT64_MAX;
+	*first = DatumGetTimestampTz(dbopt_owner_value(0, 1, &isnull));
 	dbopt_owner_end(&scope);
-	return first;
+	return !isnull;
 }
 
 /* The handler that a cursor hands out to; NULL: nobody, or one held back. */
@@ -193,7 +190,7 @@ read_tables(void *arg)
 
 		if (something_waits(config))
 			look->state = DRAIN_WAITING;
-		else if ((retry = first_retry()) < PG_INT64_MAX)
+		else if (first_retry(&retry))
 			look->state = retry > look->deadline ? DRAIN_TOO_LATE :
 				DRAIN_WAITING;
 	}

@@ -145,13 +145,31 @@ settle_held(DbOptOrdered *ordered, DbOptQueue *queue,
 	note_due(ordered, event->event->retry_at);
 }
 
+/*
+ * One that was claimed and not reached, since the breaker has opened: it has
+ * the time that it had, unless nothing is left that it could be behind.
+ */
+static void
+settle_open(DbOptOrdered *ordered, DbOptQueue *queue,
+			DbOptOrderedEvent *event, TimestampTz now)
+{
+	const DbOptFailed *failed = event->event;
+	bool		untried = failed->attempts == 0;
+
+	if (event->row == NULL || event->aggregate == NULL ||
+		failed->retry_at <= now || is_behind_waiting(ordered, event))
+		return;
+	if (failed->retry_at == DT_NOEND || (untried && event->aggregate->moved))
+		settle_held(ordered, queue, event, now);
+}
+
 static void
 settle_event(DbOptOrdered *ordered, DbOptQueue *queue,
 			 DbOptOrderedEvent *event, TimestampTz now)
 {
 	if (event->state == DBOPT_ORDERED_OPEN)
-		return;
-	if (event->state == DBOPT_ORDERED_HELD)
+		settle_open(ordered, queue, event, now);
+	else if (event->state == DBOPT_ORDERED_HELD)
 		settle_held(ordered, queue, event, now);
 	else if (is_waiting(event))
 		write_row(ordered, event);
