@@ -190,7 +190,7 @@ put_index(ReturnSetInfo *result, const DbOptIndexRow *declared,
 	put_text(&row, STATUS_REASON, target.reason);
 	if (building)
 		put_build(&row, build->pid);
-	if (OidIsValid(target.index))
+	if (OidIsValid(target.index) && !target.locked)
 		put_figures(&row, target.index);
 	if (state != NULL && may_see_errors(target.owner))
 		put_text(&row, STATUS_LAST_ERROR, state->error_message);

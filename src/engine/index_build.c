@@ -201,8 +201,17 @@ dbopt_index_old_name(const char *name)
 	return marked_name("old", name);
 }
 
+/* Cut, names of two partitions or two indexes would be the same. */
 char *
 dbopt_index_part_name(Oid part, const char *name)
 {
-	return makeObjectName(get_rel_name(part), name, NULL);
+	char	   *whole = psprintf("%s_%s", get_rel_name(part), name);
+	int			length = strlen(whole);
+	char		hash[9];
+
+	if (length < NAMEDATALEN)
+		return whole;
+	snprintf(hash, sizeof(hash), "%08x",
+			 hash_bytes((const unsigned char *) whole, length));
+	return makeObjectName(get_rel_name(part), name, hash);
 }

@@ -60,6 +60,20 @@ drop_leftovers(DbOptIndexJob *job)
 	}
 }
 
+/* Waits for whoever has locked the index. */
+static bool
+examine_unlocked(DbOptIndexJob *job)
+{
+	bool		declared = dbopt_index_job_examine(job);
+
+	if (declared && job->target.locked && OidIsValid(job->target.index))
+	{
+		LockRelationOid(job->target.index, AccessShareLock);
+		declared = dbopt_index_job_examine(job);
+	}
+	return declared;
+}
+
 /* The table as it is now, with what is left of earlier attempts. */
 static bool
 look(DbOptIndexJob *job)
@@ -68,7 +82,7 @@ look(DbOptIndexJob *job)
 
 	dbopt_index_job_begin(job);
 	wait_for_others(job->target.relid);
-	applies = dbopt_index_job_examine(job) &&
+	applies = examine_unlocked(job) &&
 		dbopt_index_row_hash(job->row) == job->declaration &&
 		job->target.condition != DBOPT_INDEX_INAPPLICABLE;
 	job->leftovers = applies ? dbopt_index_leftovers(&job->target) : NIL;

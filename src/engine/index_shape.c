@@ -14,6 +14,7 @@
 
 #include "access/amapi.h"
 #include "access/htup_details.h"
+#include "access/reloptions.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
@@ -24,6 +25,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_utilcmd.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -92,6 +94,9 @@ shape_key(DbOptIndexShape *shape, int place, const IndexElem *element,
 		InvalidOid;
 	shape->opclasses[place] = ResolveOpClass(element->opclass, type, am_name,
 											 shape->am);
+	shape->parameters[place] =
+		transformRelOptions((Datum) 0, element->opclassopts, NULL, NULL,
+							false, false);
 	shape->options[place] =
 		order_options(element,
 					  GetIndexAmRoutineByAmId(shape->am, false)->amcanorder);
@@ -141,16 +146,21 @@ dbopt_index_shape(const IndexStmt *statement, Oid relid, const char *source)
 	shape->opclasses = palloc0(shape->keys * sizeof(Oid));
 	shape->collations = palloc0(shape->keys * sizeof(Oid));
 	shape->options = palloc0(shape->keys * sizeof(int16));
+	shape->parameters = palloc0(shape->keys * sizeof(Datum));
 
 	foreach(cell, analyzed->indexParams)
 		shape_key(shape, place++, lfirst_node(IndexElem, cell), relid,
 				  analyzed->accessMethod);
 	foreach(cell, analyzed->indexIncludingParams)
 	{
+		IndexElem  *element = lfirst_node(IndexElem, cell);
 		Oid			collation;
 
-		(void) shape_column(shape, place++, lfirst_node(IndexElem, cell),
-							relid, &collation);
+		if (element->expr != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("expressions are not supported in included columns")));
+		(void) shape_column(shape, place++, element, relid, &collation);
 	}
 	shape->expressions = simplify_expressions(shape->expressions);
 	shape->predicate = simplify_predicate(analyzed->whereClause);
@@ -185,6 +195,15 @@ stored(Relation index, AttrNumber column)
 	return isnull ? NULL : stringToNode(TextDatumGetCString(value));
 }
 
+static bool
+same_parameters(Datum one, Datum other)
+{
+	if (one == (Datum) 0 || other == (Datum) 0)
+		return one == other;
+	return datumIsEqual(PointerGetDatum(PG_DETOAST_DATUM(one)),
+						PointerGetDatum(PG_DETOAST_DATUM(other)), false, -1);
+}
+
 static const char *
 key_difference(const DbOptIndexShape *shape, Relation index)
 {
@@ -194,6 +213,9 @@ key_difference(const DbOptIndexShape *shape, Relation index)
 	{
 		if (opclasses->values[i] != shape->opclasses[i])
 			return "it has another operator class";
+		if (!same_parameters(get_attoptions(RelationGetRelid(index), i + 1),
+							 shape->parameters[i]))
+			return "its operator class has other parameters";
 		if (index->rd_indcollation[i] != shape->collations[i])
 			return "it has another collation";
 		if (index->rd_indoption[i] != shape->options[i])

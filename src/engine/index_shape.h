@@ -17,9 +17,10 @@ typedef struct DbOptIndexShape
 	int			keys;
 	int			columns;		/* keys, and those that are included */
 	AttrNumber *attnums;		/* 0: an expression */
-	Oid		   *opclasses;		/* of the keys, as the next two */
+	Oid		   *opclasses;		/* of the keys, as the next three */
 	Oid		   *collations;
 	int16	   *options;		/* INDOPTION_DESC and so on */
+	Datum	   *parameters;		/* of the operator classes; 0: none */
 	List	   *expressions;
 	List	   *predicate;		/* implicitly ANDed */
 } DbOptIndexShape;

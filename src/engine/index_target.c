@@ -160,6 +160,17 @@ typedef struct Trial
 	const char *definition;
 } Trial;
 
+/* What cannot even be read is judged by its name alone, and not waited for. */
+static void
+judge_locked(DbOptIndexTarget *target, const char *reason)
+{
+	target->locked = true;
+	target->condition = !OidIsValid(target->index) ? DBOPT_INDEX_MISSING :
+		get_index_isvalid(target->index) ? DBOPT_INDEX_VALID :
+		DBOPT_INDEX_INVALID;
+	target->reason = pstrdup(reason);
+}
+
 static void
 compare(DbOptIndexTarget *target)
 {
@@ -169,7 +180,12 @@ compare(DbOptIndexTarget *target)
 	target->condition = DBOPT_INDEX_MISSING;
 	if (!OidIsValid(target->index))
 		return;
-	index = index_open(target->index, AccessShareLock);
+	if (!ConditionalLockRelationOid(target->index, AccessShareLock))
+	{
+		judge_locked(target, "the index is locked");
+		return;
+	}
+	index = index_open(target->index, NoLock);
 	difference = dbopt_index_difference(target->shape, index);
 	target->condition = DBOPT_INDEX_VALID;
 	if (!index->rd_index->indisvalid || !index->rd_index->indisready)
@@ -248,20 +264,6 @@ try_definitions(DbOptIndexTarget *target)
 
 /* ---- both ---------------------------------------------------------------- */
 
-/* A table that cannot even be read is judged by its name alone. */
-static void
-judge_locked(DbOptIndexTarget *target)
-{
-	target->locked = true;
-	target->reason = obstacle(target);
-	target->condition = target->reason != NULL ? DBOPT_INDEX_INAPPLICABLE :
-		!OidIsValid(target->index) ? DBOPT_INDEX_MISSING :
-		get_index_isvalid(target->index) ? DBOPT_INDEX_VALID :
-		DBOPT_INDEX_INVALID;
-	if (target->reason == NULL)
-		target->reason = pstrdup("the table is locked");
-}
-
 static bool
 find_owner(DbOptIndexTarget *target)
 {
@@ -287,13 +289,14 @@ judge(DbOptIndexTarget *target)
 		inapplicable(target, psprintf("table \"%s\" does not exist",
 									  target->row->table_name));
 	}
-	else if (!locked)
-		judge_locked(target);
 	else
 	{
+		target->locked = !locked;
 		target->reason = obstacle(target);
 		if (target->reason != NULL)
 			target->condition = DBOPT_INDEX_INAPPLICABLE;
+		else if (!locked)
+			judge_locked(target, "the table is locked");
 		else
 			try_definitions(target);
 	}

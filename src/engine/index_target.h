@@ -27,8 +27,8 @@ typedef struct DbOptIndexTarget
 	Oid			relid;			/* the table; InvalidOid: not there */
 	Oid			owner;			/* of the table */
 	Oid			index;			/* of the declared name; InvalidOid: none */
-	bool		locked;			/* the table is locked exclusively: not
-								 * compared */
+	bool		locked;			/* the table or the index is locked
+								 * exclusively: not compared */
 	IndexStmt  *statement;		/* what would build it; NULL: inapplicable */
 	const char *source;			/* that the statement was parsed from */
 	DbOptIndexShape *shape;		/* unless inapplicable */
@@ -36,7 +36,7 @@ typedef struct DbOptIndexTarget
 
 /*
  * Finds out how things stand.  In a transaction; takes ACCESS SHARE on the
- * table without waiting, for the time of the call.  Results are in the current
+ * table and the index without waiting, for the time of the call.  Results are in the current
  * memory context.
  */
 extern void dbopt_index_examine(const DbOptIndexRow *row,

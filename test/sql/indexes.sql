@@ -89,6 +89,9 @@ SELECT compare(false, '("Key" DESC)', '("Key")');
 SELECT compare(false, '("Key" DESC)', '("Key" DESC NULLS LAST)');
 SELECT compare(false, '(body)', '(body COLLATE "C")');
 SELECT compare(false, '(body)', '(body text_pattern_ops)');
+SELECT compare(false, 'USING gist (body gist_trgm_ops(siglen=32))', 'USING gist (body gist_trgm_ops(siglen=64))');
+SELECT compare(false, 'USING gist (body gist_trgm_ops(siglen=32))', 'USING gist (body gist_trgm_ops)');
+SELECT compare(false, 'USING gist (body gist_trgm_ops(siglen=32))', 'USING gist (body gist_trgm_ops(siglen=32))');
 SELECT compare(false, '((body))', '(body)');
 SELECT compare(false, '(lower(body))', '(upper(body))');
 SELECT compare(false, '(lower(body))', '(lower(body))');
@@ -149,6 +152,7 @@ INSERT INTO dbopt_index VALUES ('no_function', 'organizations', '(no_function(na
 INSERT INTO dbopt_index VALUES ('no_method', 'organizations', 'USING nothing (name)');
 INSERT INTO dbopt_index VALUES ('aggregate', 'organizations', '(max(name))');
 INSERT INTO dbopt_index VALUES ('subquery', 'organizations', '((SELECT 1))');
+INSERT INTO dbopt_index VALUES ('no_include', 'organizations', '(name) INCLUDE (lower(name))');
 INSERT INTO dbopt_index VALUES ('no_table', 'no_table', '(name)');
 SELECT name, status, reason FROM dbopt_index_status() WHERE name ~ '^(no_|aggregate|subquery|good)';
 ALTER TABLE organizations ADD COLUMN colour text;

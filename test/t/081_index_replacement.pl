@@ -174,5 +174,30 @@ is($node->safe_psql('postgres', q{SELECT obj_description('parts_at'::regclass, '
 $node->safe_psql('postgres', 'CALL dbopt_drop_indexes()');
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^parts'}),
 	0, 'and dropped');
+
+# Names of indexes of partitions are cut, and differ nevertheless: those of two
+# partitions, and those of two indexes.
+my $long = 'a_partitioned_table_with_a_long_name';
+my $index = "an_index_of_$long";
+$node->safe_psql(
+	'postgres', qq{
+	CREATE TABLE $long (a int, b int) PARTITION BY LIST (a);
+	CREATE TABLE ${long}_for_2025_01 PARTITION OF $long FOR VALUES IN (1);
+	CREATE TABLE ${long}_for_2025_02 PARTITION OF $long FOR VALUES IN (2);
+	INSERT INTO $long SELECT 1 + i % 2, i FROM generate_series(1, 2000) i;
+	INSERT INTO dbopt_index VALUES ('${index}_a', '$long', '(a)'), ('${index}_b', '$long', '(b)');
+	CALL dbopt_ensure_indexes('$long', true)});
+is(status("${index}_$_"), 'valid', "index $_ of a long name is built on all partitions") foreach qw(a b);
+
+# An index that somebody has locked is not waited for.
+$node->safe_psql('postgres', q{CREATE TABLE locked AS SELECT 1 AS a; CREATE INDEX locked_a ON locked (a);
+	INSERT INTO dbopt_index VALUES ('locked_a', 'locked', '(a)')});
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; REINDEX INDEX locked_a');
+is( $node->safe_psql('postgres', q{SET lock_timeout = '100ms';
+		SELECT status, reason FROM dbopt_index_status() WHERE name = 'locked_a'}),
+	'valid|the index is locked', 'the status of an index that is being built anew');
+$locker->query_safe('COMMIT');
+$locker->quit;
 $node->stop;
 done_testing();
