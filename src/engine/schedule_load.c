@@ -33,7 +33,6 @@ static void
 load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 {
 	DbOptLane  *lane = dbopt_lane_make(handler->handler_id);
-	TimestampTz retry_at;
 
 	lane->seen = true;
 	lane->source_id = handler->source == NULL ? 0 :
@@ -44,6 +43,15 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 	lane->max_concurrency = handler->max_concurrency;
 	lane->usable = handler->usable;
 	lane->open = handler->usable && !handler->paused && !config->paused;
+}
+
+/* Once the slots of handlers that have gone are free. */
+static void
+attach_lane(const DbOptHandler *handler)
+{
+	DbOptLane  *lane = dbopt_lane_find(handler->handler_id);
+	TimestampTz retry_at;
+
 	lane->slot = dbopt_handler_attach(MyDatabaseId, handler->handler_id,
 									  handler->name);
 
@@ -113,6 +121,8 @@ load_lanes(const DbOptConfig *config)
 			dbopt_lane_drop(lane);
 	}
 	release_slots();
+	foreach(cell, config->handlers)
+		attach_lane(lfirst(cell));
 	mark_roles();
 }
 

@@ -205,5 +205,13 @@ foreach my $operation (qw(event.retry event.give_up))
 	is($lines + $sum, 300, '... and the number of the others');
 }
 
+# A handler gets the slot of one that is removed, and health says so.
+is($node->safe_psql('postgres', q{SELECT count(*) FROM dbopt_retry_stats() WHERE handler = 'h6' AND stats_since IS NULL}), '1', 'a handler has no slot');
+$node->safe_psql('postgres', q{SELECT dbopt_unregister_handler('h' || n, discard => true) FROM generate_series(1, 5) n});
+ok($node->poll_query_until('postgres', q{SELECT stats_since IS NOT NULL FROM dbopt_retry_stats() WHERE handler = 'h6'}), '... until others are removed');
+is($node->safe_psql('postgres', q{SELECT status, detail FROM dbopt_health() WHERE check_name = 'handlers'}), 'healthy|all are ready', '... which health says');
+$node->safe_psql('postgres', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data) VALUES ('H6', 'a', dbopt_uuid_v7(), '{}')});
+ok($node->poll_query_until('postgres', q{SELECT failures = 2 FROM dbopt_retry_stats() WHERE handler = 'h6'}), '... and its attempts are counted');
+
 $node->stop('fast');
 done_testing();
