@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
 #include "engine/index_state.h"
@@ -17,6 +18,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "state/shmem.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -161,6 +163,18 @@ put_figures(StatusRow *row, Oid index)
 	dbopt_owner_end(&scope);
 }
 
+/* Is neither the index nor a partition's part of it locked by others? */
+static bool
+is_free(Oid index)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(index, NoLock, NULL))
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+		return false;
+	return true;
+}
+
 static bool
 may_see_errors(Oid owner)
 {
@@ -190,7 +204,7 @@ put_index(ReturnSetInfo *result, const DbOptIndexRow *declared,
 	put_text(&row, STATUS_REASON, target.reason);
 	if (building)
 		put_build(&row, build->pid);
-	if (OidIsValid(target.index) && !target.locked)
+	if (OidIsValid(target.index) && !target.locked && is_free(target.index))
 		put_figures(&row, target.index);
 	if (state != NULL && may_see_errors(target.owner))
 		put_text(&row, STATUS_LAST_ERROR, state->error_message);

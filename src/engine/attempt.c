@@ -105,6 +105,52 @@ attempt_form(TupleDesc desc, const DbOptAttempt *attempt)
 	return heap_form_tuple(desc, values, nulls);
 }
 
+static DbOptAttempt *
+attempt_read(HeapTuple tuple, TupleDesc desc)
+{
+	Datum		values[Natts_attempt];
+	bool		nulls[Natts_attempt];
+	DbOptAttempt *attempt = palloc0(sizeof(DbOptAttempt));
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	attempt->token = DatumGetInt64(values[Anum_attempt_token - 1]);
+	attempt->handler_id = DatumGetInt32(values[Anum_attempt_handler_id - 1]);
+	attempt->crashed = DatumGetBool(values[Anum_attempt_crashed - 1]);
+	if (!nulls[Anum_attempt_event_key - 1])
+	{
+		attempt->position =
+			DatumGetInt64(values[Anum_attempt_log_position - 1]);
+		attempt->key = TextDatumGetCString(values[Anum_attempt_event_key - 1]);
+	}
+	return attempt;
+}
+
+/*
+ * An earlier attempt of the same event, whose session had no memory left to take
+ * it back, would count as a crash after the next one.
+ */
+static void
+delete_earlier(Relation rel, const DbOptAttempt *attempt)
+{
+	Snapshot	snapshot = dbopt_snapshot_new();
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
+										  NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		DbOptAttempt *earlier = attempt_read(tuple, RelationGetDescr(rel));
+
+		if (!earlier->crashed && earlier->key != NULL &&
+			earlier->handler_id == attempt->handler_id &&
+			earlier->position == attempt->position &&
+			strcmp(earlier->key, attempt->key) == 0)
+			CatalogTupleDelete(rel, &tuple->t_self);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
 void
 dbopt_attempt_begin(DbOptAttempt *attempt)
 {
@@ -116,6 +162,8 @@ dbopt_attempt_begin(DbOptAttempt *attempt)
 		before_shmem_exit(take_back_at_exit, (Datum) 0);
 		callback_registered = true;
 	}
+	if (attempt->key != NULL)
+		delete_earlier(rel, attempt);
 	attempt->token =
 		(int64) (pg_prng_uint64(&pg_global_prng_state) >> 1) | 1;
 	tuple = attempt_form(RelationGetDescr(rel), attempt);
@@ -150,26 +198,6 @@ dbopt_attempt_holds(const DbOptAttempt *attempt)
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return found;
-}
-
-static DbOptAttempt *
-attempt_read(HeapTuple tuple, TupleDesc desc)
-{
-	Datum		values[Natts_attempt];
-	bool		nulls[Natts_attempt];
-	DbOptAttempt *attempt = palloc0(sizeof(DbOptAttempt));
-
-	heap_deform_tuple(tuple, desc, values, nulls);
-	attempt->token = DatumGetInt64(values[Anum_attempt_token - 1]);
-	attempt->handler_id = DatumGetInt32(values[Anum_attempt_handler_id - 1]);
-	attempt->crashed = DatumGetBool(values[Anum_attempt_crashed - 1]);
-	if (!nulls[Anum_attempt_event_key - 1])
-	{
-		attempt->position =
-			DatumGetInt64(values[Anum_attempt_log_position - 1]);
-		attempt->key = TextDatumGetCString(values[Anum_attempt_event_key - 1]);
-	}
-	return attempt;
 }
 
 DbOptAttempt *

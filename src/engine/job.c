@@ -357,23 +357,20 @@ log_failure(const DbOptJobRun *run, const DbOptFailure *failure, int delay)
 }
 
 /*
- * Without memory this session gets no further, however often it tries; the
- * next one may, and the scheduler sees that it is not too soon.  If a handler was
- * called, it may have left it so.
+ * Without memory this session gets no further, however often it tries, and may
+ * not get to the end of this; the next one may, and the scheduler sees that it
+ * is not too soon.  If a handler was called, it may have left it so, which is
+ * noted first.
  */
-static void
-leave_starved(void)
-{
-	dbopt_departure_starved();
-	proc_exit(1);
-}
-
 static void
 job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 {
 	int			delay = Min(1000 << Min(failures_in_a_row, 5),
 							MAX_JOB_DELAY_MS);
+	bool		starved = strcmp(failure->sqlstate, "53200") == 0;
 
+	if (starved)
+		dbopt_departure_starved();
 	dbopt_delivery_release(&run->delivery);
 	dbopt_attempt_take_back();
 	failures_in_a_row++;
@@ -382,8 +379,8 @@ job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 	dbopt_job_finish(run, DBOPT_JOB_FAILED);
 	log_failure(run, failure, delay);
-	if (strcmp(failure->sqlstate, "53200") == 0)
-		leave_starved();
+	if (starved)
+		proc_exit(1);
 }
 
 void

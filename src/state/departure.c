@@ -59,12 +59,6 @@ dbopt_departure_calling_for(int64 position, const char *key)
 	present.key = hash_key(key);
 }
 
-void
-dbopt_departure_starved(void)
-{
-	present.starved = true;
-}
-
 /* The oldest note, or the one of the same event, makes room. */
 static DbOptDeparture *
 find_room(DbOptHandlerState *state)
@@ -110,6 +104,14 @@ dbopt_departure_note(void)
 	}
 	SpinLockRelease(&state->mutex);
 	return true;
+}
+
+void
+dbopt_departure_starved(void)
+{
+	present.starved = true;
+	(void) dbopt_departure_note();
+	dbopt_departure_begin();
 }
 
 bool

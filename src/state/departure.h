@@ -21,7 +21,7 @@ extern void dbopt_departure_begin(void);
 extern void dbopt_departure_calling(int slot);
 extern void dbopt_departure_calling_for(int64 position, const char *key);
 
-/* It is going to end, since there is no memory left. */
+/* It is going to end, since there is no memory left: noted at once. */
 extern void dbopt_departure_starved(void);
 
 /*

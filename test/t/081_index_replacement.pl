@@ -198,6 +198,13 @@ is( $node->safe_psql('postgres', q{SET lock_timeout = '100ms';
 		SELECT status, reason FROM dbopt_index_status() WHERE name = 'locked_a'}),
 	'valid|the index is locked', 'the status of an index that is being built anew');
 $locker->query_safe('COMMIT');
+my $part = $node->safe_psql('postgres', qq{SELECT min(indexrelid)::regclass FROM pg_index
+	WHERE indrelid = '${long}_for_2025_01'::regclass AND pg_get_indexdef(indexrelid) ~ '\\(a\\)'});
+$locker->query_safe("BEGIN; REINDEX INDEX $part");
+is( $node->safe_psql('postgres', qq{SET lock_timeout = '100ms';
+		SELECT status, size_bytes IS NULL FROM dbopt_index_status() WHERE name = '${index}_a'}),
+	'valid|t', '... and of one of whose parts that is so');
+$locker->query_safe('COMMIT');
 $locker->quit;
 $node->stop;
 done_testing();
