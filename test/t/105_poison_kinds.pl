@@ -126,7 +126,7 @@ SKIP:
 	given_up('memory', qr/^3\|53200\|(out of memory|could not execute command .*: Cannot allocate memory)$/);
 	unlike(slurp_file($node->logfile, $offset), qr/terminated by signal/, 'none of them has cost the server anything');
 
-	# Whoever needs more stack then is ended by the kernel, and the server with him.
+	# The server's own code is not proof against that everywhere, and may crash.
 	# What the session had allocated before is sometimes enough to write down
 	# that such an event was delivered.  Then that has happened, and another one
 	# is tried.
