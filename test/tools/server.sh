@@ -99,7 +99,11 @@ server_prepare() {
 		[[ $name = PG_TEST_* ]] || unset "$name"
 	done
 	unset MAKEFLAGS MAKELEVEL MFLAGS
-	export LC_ALL=C HOME=$work TMPDIR=$work/tmp PG_CONFIG=$pg_config
+	# Nor of his locale: those in Perl drop LC_ALL, and go by LANG.
+	for name in "${!LC_@}"; do
+		unset "$name"
+	done
+	export LC_ALL=C LANG=C.UTF-8 HOME=$work TMPDIR=$work/tmp PG_CONFIG=$pg_config
 	export PGHOST=$work PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
 	cd "$tree" || exit 1
 }
