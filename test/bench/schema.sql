@@ -93,7 +93,11 @@ BEGIN
 		start_from => 'beginning', run_as => role::regrole);
 	PERFORM dbopt_pause_handler(handler);
 	COMMIT;
-	PERFORM bench.nap(500);
+	FOR i IN 1 .. 25 LOOP
+		EXIT WHEN (SELECT count(*) > 0 AND bool_and(s.state <> 'starting') FROM dbopt_pool_sessions() s
+			WHERE s.role::text = register.role);
+		PERFORM bench.nap(20);
+	END LOOP;
 END $$;
 
 -- Lets a handler go and waits until it has delivered that many events more;

@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use Asking;
 use ExactlyOnce;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -14,18 +15,7 @@ my $node = PostgreSQL::Test::Cluster->new('tripped');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub becomes
-{
-	my ($query, $expected, $name) = @_;
-
-	return ok($node->poll_query_until('postgres', $query, $expected), $name);
-}
+asking($node);
 
 sql(q{
 	CREATE EXTENSION dbopt CASCADE;

@@ -58,6 +58,21 @@ sub attach
 }
 
 my $locker = $node->background_psql('postgres');
+
+# An event is moved to a partition attached while a session waits for a table;
+# and nothing is refused any more.
+sub move_meanwhile
+{
+	my ($table, $condition, $part, $name) = @_;
+
+	$locker->query_safe("BEGIN; LOCK TABLE $table IN EXCLUSIVE MODE");
+	waits('dbopt session', 'relation', $name);
+	attach($part);
+	$node->safe_psql('postgres', "UPDATE parts SET part = $part WHERE $condition; DELETE FROM refused");
+	$locker->query_safe('COMMIT');
+	return;
+}
+
 my $writer = $node->background_psql('postgres');
 
 # A transaction that the cursor leaves behind as a hole writes to a new
@@ -81,13 +96,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO refused SELECT max(id) + 1 FROM parts;
 	INSERT INTO parts (part) VALUES (2)});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'), 'a retry waits');
-$locker->query_safe('BEGIN; LOCK TABLE dbopt_retry_queue IN EXCLUSIVE MODE');
-waits('dbopt session', 'relation', 'a session waits for the retry queue');
-attach(4);
-$node->safe_psql('postgres', q{
-	UPDATE parts SET part = 4 WHERE part = 2;
-	DELETE FROM refused});
-$locker->query_safe('COMMIT');
+move_meanwhile('dbopt_retry_queue', 'part = 2', 4, 'a session waits for the retry queue');
 drained($node, 'a retry whose event was moved to a partition attached meanwhile');
 each_once($node, 'handle', 'parts', 'id', 5);
 
@@ -121,13 +130,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO refused SELECT last_value + 1 FROM parts_id_seq;
 	INSERT INTO parts (part, aggregate_version) SELECT 2, generate_series(1, 3)});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM dbopt_pending_retries'), 'an event fails, and others are held back');
-$locker->query_safe('BEGIN; LOCK TABLE dbopt_ordered IN EXCLUSIVE MODE');
-waits('dbopt session', 'relation', 'a session waits for what is held back');
-attach(6);
-$node->safe_psql('postgres', q{
-	UPDATE parts SET part = 6 WHERE aggregate_version = 2;
-	DELETE FROM refused});
-$locker->query_safe('COMMIT');
+move_meanwhile('dbopt_ordered', 'aggregate_version = 2', 6, 'a session waits for what is held back');
 drained($node, 'events of one aggregate, of which one was moved');
 each_once($node, 'handle', 'parts', 'id', 3);
 is($node->safe_psql('postgres', 'SELECT string_agg(aggregate_version::text, NULL ORDER BY effects.ctid) FROM effects JOIN parts USING (id)'),

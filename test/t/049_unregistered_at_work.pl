@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use Asking;
 use ExactlyOnce;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -15,18 +16,7 @@ my $node = PostgreSQL::Test::Cluster->new('unregistered');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 1");
 $node->start;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub becomes
-{
-	my ($query, $expected, $name) = @_;
-
-	return ok($node->poll_query_until('postgres', $query, $expected), $name);
-}
+asking($node);
 
 sql(q{
 	CREATE EXTENSION dbopt CASCADE;

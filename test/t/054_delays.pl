@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -12,21 +15,7 @@ my $node = PostgreSQL::Test::Cluster->new('delays');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
 $node->start;
-
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', $statement);
-}
-
-sub becomes
-{
-	my ($query, $expected, $name) = @_;
-
-	ok($node->poll_query_until('postgres', $query, $expected), $name);
-	return;
-}
+asking($node);
 
 # What an event's error is like stands in the event.
 sql(q{

@@ -5,6 +5,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -13,21 +16,7 @@ my $node = PostgreSQL::Test::Cluster->new('refused');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\nfsync = off");
 $node->start;
-
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', $statement);
-}
-
-sub becomes
-{
-	my ($query, $result, $name) = @_;
-
-	ok($node->poll_query_until('postgres', $query, $result), $name);
-	return;
-}
+asking($node);
 
 sql(q{
 	CREATE ROLE app LOGIN;

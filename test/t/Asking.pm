@@ -7,7 +7,7 @@ use warnings;
 use Exporter 'import';
 use Test::More;
 
-our @EXPORT = qw(asking asked sql wait_for failure set_reload);
+our @EXPORT = qw(asking asked sql wait_for becomes failure set_reload);
 
 my $node;
 
@@ -40,6 +40,16 @@ sub wait_for
 
 	ok($node->poll_query_until($database // 'postgres', "SELECT coalesce(($condition), false)"), $name)
 	  or diag sql('SELECT pid, backend_type, state, wait_event, query FROM pg_stat_activity');
+	return;
+}
+
+# A query comes to print this.
+sub becomes
+{
+	my ($query, $expected, $name) = @_;
+
+	ok($node->poll_query_until('postgres', $query, $expected), $name)
+	  or diag sql($query), "\n", sql('SELECT pid, backend_type, state, wait_event, query FROM pg_stat_activity');
 	return;
 }
 
