@@ -16,7 +16,7 @@
 #include "compat.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
-#include "engine/delivery.h"
+#include "engine/own_locks.h"
 #include "engine/owner_spi.h"
 #include "engine/source_state.h"
 #include "fmgr.h"
@@ -143,7 +143,7 @@ unregister(const char *name, bool discard)
 	check_not_calling(name, row.handler_id);
 
 	dbopt_owner_begin(&scope);
-	(void) dbopt_delivery_lock_handler(row.handler_id, ExclusiveLock, true);
+	(void) dbopt_handler_lock(row.handler_id, ExclusiveLock, true);
 	dbopt_handler_cursors_lock(row.handler_id);
 	if (!discard)
 		check_nothing_pending(name, row.handler_id);

@@ -41,21 +41,6 @@ typedef struct DbOptCount
 	DbOptWaiting *waiting;
 } DbOptCount;
 
-DbOptHandler *
-dbopt_cursor_handler(const DbOptConfig *config, const DbOptCursor *cursor)
-{
-	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
-	DbOptHandler *handler;
-
-	if (cursor->handler_id == 0)
-		return source == NULL ? NULL :
-			dbopt_config_most_specific(config, source, cursor->event_type);
-	handler = dbopt_config_handler(config, cursor->handler_id);
-	return handler != NULL &&
-		dbopt_pattern_match(handler->event_type, cursor->event_type) >= 0 ?
-		handler : NULL;
-}
-
 /* A column of the event by name; false: there is none, or it is NULL. */
 static bool
 event_column(const DbOptLogEvent *event, const char *name, Oid *type,

@@ -25,10 +25,6 @@ typedef struct DbOptWaiting
 /* A source whose log is open, and the snapshot that it is read with. */
 typedef struct DbOptBacklogRead DbOptBacklogRead;
 
-/* Who gets the cursor's events now; NULL: nobody. */
-extern DbOptHandler *dbopt_cursor_handler(const DbOptConfig *config,
-										  const DbOptCursor *cursor);
-
 /*
  * Counts a cursor's events, on a mark_processed source those that are not
  * processed.  The time is that of the column created_at or event_timestamp;

@@ -81,6 +81,21 @@ dbopt_cursor_load(int32 cursor_id)
 	return cursor;
 }
 
+DbOptHandler *
+dbopt_cursor_handler(const DbOptConfig *config, const DbOptCursor *cursor)
+{
+	DbOptSource *source = dbopt_config_source(config, cursor->source_id);
+	DbOptHandler *handler;
+
+	if (cursor->handler_id == 0)
+		return source == NULL ? NULL :
+			dbopt_config_most_specific(config, source, cursor->event_type);
+	handler = dbopt_config_handler(config, cursor->handler_id);
+	return handler != NULL &&
+		dbopt_pattern_match(handler->event_type, cursor->event_type) >= 0 ?
+		handler : NULL;
+}
+
 int32
 dbopt_cursor_find(int32 source_id, int32 handler_id, const char *event_type,
 				  Snapshot snapshot)

@@ -54,6 +54,10 @@ extern bool dbopt_cursors_discover(const DbOptConfig *config,
 extern List *dbopt_cursors_load(void);
 extern DbOptCursor *dbopt_cursor_load(int32 cursor_id);
 
+/* Who gets the cursor's events now; NULL: nobody. */
+extern DbOptHandler *dbopt_cursor_handler(const DbOptConfig *config,
+										  const DbOptCursor *cursor);
+
 /* The cursor's id; 0: there is none. */
 extern int32 dbopt_cursor_find(int32 source_id, int32 handler_id,
 							   const char *event_type, Snapshot snapshot);

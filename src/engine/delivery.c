@@ -12,18 +12,14 @@
 #include "common/pg_prng.h"
 #include "engine/delivery.h"
 #include "engine/fate.h"
-#include "miscadmin.h"
+#include "engine/own_locks.h"
 #include "portability/instr_time.h"
 #include "state/circuit.h"
 #include "state/departure.h"
 #include "state/log_line.h"
 #include "state/pool.h"
-#include "storage/lock.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
-
-/* The fourth field of our locks' tags: see AGGREGATE_LOCK_CLASS. */
-#define HANDLER_LOCK_CLASS	0xDB1
 
 typedef struct Attempt
 {
@@ -38,17 +34,6 @@ dbopt_delivery_lock_mode(const DbOptSource *source)
 	return source->mark_processed ? RowExclusiveLock : AccessShareLock;
 }
 
-bool
-dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode, bool wait)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, (uint32) handler_id,
-						 HANDLER_LOCK_CLASS);
-	tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
-	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 /*
  * Whoever removes a handler had it locked before we had; the scheduler knows
  * soon whose turn it is.
@@ -56,7 +41,7 @@ dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode, bool wait)
 static bool
 try_lock_handler(const DbOptHandler *handler)
 {
-	if (!dbopt_delivery_lock_handler(handler->handler_id, ShareLock, false))
+	if (!dbopt_handler_lock(handler->handler_id, ShareLock, false))
 		return false;
 	AcceptInvalidationMessages();
 	return dbopt_config_handler(dbopt_config_get(),

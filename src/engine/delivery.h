@@ -41,16 +41,6 @@ typedef struct DbOptDelivery
 extern LOCKMODE dbopt_delivery_lock_mode(const DbOptSource *source);
 
 /*
- * To the end of the transaction.  Where events are marked, cursors and chunks
- * are shared by the handlers: nothing but this lock tells whoever removes one
- * that its events are being run.  They are under a ShareLock; exclusive, it
- * waits for their transactions, and lets none begin.  False: it is not to be
- * waited for, and others have it.
- */
-extern bool dbopt_delivery_lock_handler(int32 handler_id, LOCKMODE mode,
-										bool wait);
-
-/*
  * To be called before the events table is opened, in the same transaction.
  * Locks the handler, too, where events are marked.  False: others have locked
  * one of them, and nobody waits for that; or the handler has gone.

@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "engine/backlog.h"
 #include "engine/broken.h"
 #include "engine/handout.h"
 #include "engine/index_job.h"

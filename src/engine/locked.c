@@ -17,6 +17,7 @@
 #include "engine/delivery.h"
 #include "engine/locked.h"
 #include "engine/log.h"
+#include "engine/own_locks.h"
 #include "engine/worker.h"
 #include "policy/backoff.h"
 #include "state/log_line.h"
@@ -115,7 +116,7 @@ handlers_stay(const DbOptConfig *config, const DbOptSource *source)
 		const DbOptHandler *handler = lfirst(cell);
 
 		if (handler->source == source && source->mark_processed &&
-			!dbopt_delivery_lock_handler(handler->handler_id, ShareLock, false))
+			!dbopt_handler_lock(handler->handler_id, ShareLock, false))
 			return false;
 	}
 	return true;

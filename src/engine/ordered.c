@@ -38,18 +38,14 @@
 #include "common/hashfn.h"
 #include "engine/catalog.h"
 #include "engine/ordered.h"
+#include "engine/own_locks.h"
 #include "engine/predecessor.h"
-#include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-/* The fourth field of our locks' tags; those of advisory locks are 1 and 2. */
-#define AGGREGATE_LOCK_CLASS	0xDB0
 
 int
 dbopt_version_compare(Datum a, Datum b)
@@ -233,13 +229,9 @@ lock_aggregates(DbOptOrdered *ordered)
 	foreach(cell, ordered->aggregates)
 	{
 		DbOptAggregate *aggregate = lfirst(cell);
-		LOCKTAG		tag;
 
-		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
-							 (uint32) ordered->delivery->handler->handler_id,
-							 aggregate->hash, AGGREGATE_LOCK_CLASS);
-		tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		dbopt_aggregate_lock(ordered->delivery->handler->handler_id,
+							 aggregate->hash);
 	}
 }
 

@@ -54,6 +54,10 @@ extern void dbopt_queue_put(DbOptQueue *queue, int32 handler_id,
 extern void dbopt_queue_postpone(DbOptQueue *queue, const DbOptFailed *failed,
 								 TimestampTz retry_at);
 
+/* The same of a row of the retry queue. */
+extern void dbopt_queue_set_time(DbOptQueue *queue, HeapTuple tuple,
+								 TimestampTz retry_at);
+
 /* A queued event is done with. */
 extern void dbopt_queue_remove(DbOptQueue *queue, const DbOptFailed *failed);
 

@@ -1,277 +1,29 @@
 /*
  * retry.c
- *		Running the due retries of a handler.
+ *		Running the due retries of a handler, in batches.
  *
  * Run by pool sessions, as the handler's role.  A batch is one transaction:
  * lock the events table, claim due rows of the retry queue, take a new
- * snapshot, run each event in a subtransaction; delete its row, move it on or
- * make it a dead letter; mark events as processed; commit.  When one of the
- * last two fails, as many events run again one a transaction.  One that was alone in a transaction whose commit
- * failed has failed: another transaction claims just this event again and
- * writes that down, unless another session has run it between the two.
- *
- * A queued event whose row is gone from the events table, or has another
- * identity by now, is dropped: there is nothing to deliver.
+ * snapshot, run the events (retry_events.c), mark them as processed, commit.
+ * When one of the last two fails, as many events run again one a transaction.
+ * One that was alone in a transaction whose commit failed has failed: another
+ * transaction claims just this event again and writes that down, unless another
+ * session has run it between the two.
  */
 #include "postgres.h"
 
-#include "engine/catalog.h"
-#include "engine/mark.h"
-#include "engine/ordered.h"
 #include "engine/retry.h"
+#include "engine/retry_events.h"
 #include "engine/session.h"
 #include "engine/suspect.h"
 #include "state/departure.h"
-#include "state/stats.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-typedef struct Batch
-{
-	DbOptDelivery *delivery;
-	TimestampTz since;
-	TimestampTz now;
-	int			limit;
-	bool		blocked;
-	const DbOptFailed *suspect; /* the only event of a transaction whose
-								 * commit failed: to be written down; NULL */
-	DbOptFailure commit_failure;
-	const DbOptAttempt *attempt;	/* suspects of a crash; NULL */
-	const DbOptFailure *crash;	/* of the attempt's event; NULL */
-
-	/* Of the present transaction. */
-	int			claimed;
-	TimestampTz last_due;		/* of what was claimed */
-	int			calls;
-	DbOptFailed called;			/* the last of them, as it was claimed */
-	DbOptLog   *log;
-	Snapshot	snapshot;
-	DbOptCall	call;
-	DbOptQueue	queue;
-	DbOptMarks	marks;
-	bool		unsettled;		/* events could not be marked: that is
-								 * commit_failure, too */
-} Batch;
-
-/* Reads a queued event's row; false: it is gone, or done with otherwise. */
-static bool
-fetch_row(Batch *batch, const DbOptFailed *failed, Datum *row)
-{
-	DbOptPlace	place = {failed->position, false, (Datum) 0};
-	DbOptLogScan *scan;
-	DbOptLogEvent event;
-	bool		found;
-
-	place.key = dbopt_log_key_from_text(batch->log, failed->key);
-	scan = dbopt_log_find_begin(batch->log, batch->snapshot,
-								failed->event_type, &place);
-	found = dbopt_log_scan_next(scan, &event) &&
-		(!batch->log->unprocessed_only ||
-		 dbopt_mark_lock(batch->log, batch->snapshot, &event));
-	if (found)
-		*row = dbopt_log_event_row(batch->log, &event);
-	dbopt_log_scan_end(scan);
-	return found;
-}
-
-static void
-settle_success(Batch *batch, const DbOptFailed *failed)
-{
-	DbOptPlace	place = {failed->position, false, (Datum) 0};
-
-	dbopt_queue_remove(&batch->queue, failed);
-	place.key = dbopt_log_key_from_text(batch->log, failed->key);
-	dbopt_marks_success(&batch->marks, &place, failed->attempts + 1);
-}
-
-/*
- * One; but an event that has crashed the server alone for the first time did
- * so before, in the crashes that made it a suspect.
- */
-static int
-attempts_made(const Batch *batch, const DbOptFailed *failed)
-{
-	if (batch->attempt == NULL || !batch->attempt->crashed ||
-		failed->suspicion == DBOPT_SUSPECT_KILLER)
-		return 1;
-	return 1 + failed->suspicion;
-}
-
-static void
-settle_failure(Batch *batch, DbOptFailed *failed)
-{
-	failed->attempts += attempts_made(batch, failed);
-	if (batch->attempt != NULL && batch->attempt->crashed)
-		failed->suspicion = DBOPT_SUSPECT_KILLER;
-	else if (failed->suspicion != DBOPT_SUSPECT_KILLER)
-		failed->suspicion = 0;
-	dbopt_delivery_settle_failed(batch->delivery, &batch->queue, failed);
-	dbopt_marks_failure(&batch->marks, failed);
-}
-
-/*
- * Is it known already how the event fails?  What is to be written down is
- * claimed alone; the first call of a transaction is noted.
- */
-static bool
-failure_is_known(Batch *batch, DbOptFailed *failed)
-{
-	const DbOptFailure *known = batch->suspect != NULL ?
-	&batch->commit_failure : batch->crash;
-
-	if (known != NULL)
-	{
-		failed->failure = *known;
-		return true;
-	}
-	if (batch->calls > 0)
-		return false;
-	if (dbopt_delivery_departed(batch->delivery, failed->position,
-								failed->key, &failed->failure))
-		return true;
-	dbopt_departure_calling_for(failed->position, failed->key);
-	return false;
-}
-
-/*
- * Runs a retry whose row is there; false: it has failed again.  One that was
- * held back before its first attempt is no retry.
- */
-static bool
-retry_row(Batch *batch, DbOptFailed *failed, Datum row)
-{
-	bool		is_retry = !failed->untried;
-
-	if (failure_is_known(batch, failed))
-	{
-		dbopt_delivery_failed(batch->delivery, &failed->failure);
-		batch->delivery->tally.counters.retries += is_retry ? 1 : 0;
-		settle_failure(batch, failed);
-		return false;
-	}
-	batch->calls++;
-	batch->called = *failed;
-	if (dbopt_delivery_try(batch->delivery, &batch->call, &row, 1, is_retry,
-						   &failed->failure))
-	{
-		settle_success(batch, failed);
-		return true;
-	}
-	settle_failure(batch, failed);
-	return false;
-}
-
-static void
-retry_event(Batch *batch, DbOptFailed *failed)
-{
-	Datum		row;
-
-	if (fetch_row(batch, failed, &row))
-		(void) retry_row(batch, failed, row);
-	else
-		dbopt_queue_remove(&batch->queue, failed);
-}
-
-/* May another event of the batch run, after so many? */
-static bool
-goes_on(Batch *batch, int count)
-{
-	batch->blocked = count > 0 && dbopt_delivery_is_blocked(batch->delivery);
-	return !batch->blocked;
-}
-
-static void
-add_in_order(Batch *batch, DbOptOrdered *ordered, List *claimed, Datum *rows)
-{
-	ListCell   *cell;
-
-	foreach(cell, claimed)
-	{
-		Datum	   *row = &rows[foreach_current_index(cell)];
-
-		(void) fetch_row(batch, lfirst(cell), row);
-		dbopt_ordered_add(ordered, lfirst(cell), *row);
-	}
-}
-
-/*
- * Adds the claimed retries of an ordered handler, and those that follow them
- * unless the transaction is for certain ones; all of them.
- */
-static List *
-gather_in_order(Batch *batch, DbOptOrdered *ordered, List *claimed,
-				Datum *rows)
-{
-	int			count = list_length(claimed);
-	List	   *followers;
-
-	add_in_order(batch, ordered, claimed, rows);
-	if (batch->suspect != NULL || batch->attempt != NULL ||
-		count >= batch->limit)
-		return claimed;
-	followers = dbopt_ordered_claim_followers(ordered, &batch->queue,
-											  batch->now,
-											  batch->limit - count);
-	/* Their events may have been committed after the snapshot. */
-	UnregisterSnapshot(batch->snapshot);
-	batch->snapshot = dbopt_log_snapshot_again(batch->log);
-	add_in_order(batch, ordered, followers, rows + count);
-	return list_concat(claimed, followers);
-}
-
-/* Runs the retries of an ordered handler, those whose turn it is. */
-static void
-retry_in_order(Batch *batch, List *claimed)
-{
-	DbOptOrdered *ordered = dbopt_ordered_begin(batch->delivery, batch->log);
-	Datum	   *rows = palloc0(sizeof(Datum) * Max(batch->limit, 1));
-	int			count = 0;
-	int			i;
-
-	claimed = gather_in_order(batch, ordered, claimed, rows);
-	batch->claimed = list_length(claimed);
-	dbopt_ordered_judge(ordered);
-	while (goes_on(batch, count++) && (i = dbopt_ordered_next(ordered)) >= 0)
-	{
-		DbOptFailed *failed = list_nth(claimed, i);
-
-		if (rows[i] == (Datum) 0)
-		{
-			dbopt_queue_remove(&batch->queue, failed);
-			dbopt_ordered_done(ordered, i);
-		}
-		else if (!dbopt_ordered_may_run(ordered, i))
-			continue;
-		else if (retry_row(batch, failed, rows[i]))
-			dbopt_ordered_done(ordered, i);
-		else
-			dbopt_ordered_failed(ordered, i, failed);
-	}
-	dbopt_ordered_settle(ordered, &batch->queue);
-}
-
-static void
-retry_claimed(Batch *batch, List *claimed)
-{
-	ListCell   *cell;
-
-	if (batch->delivery->handler->ordered && claimed != NIL)
-	{
-		retry_in_order(batch, claimed);
-		return;
-	}
-	foreach(cell, claimed)
-	{
-		if (!goes_on(batch, foreach_current_index(cell)))
-			break;
-		retry_event(batch, lfirst(cell));
-	}
-}
-
 /* Locks what is to be run. */
 static List *
-claim(Batch *batch)
+claim(DbOptRetryBatch *batch)
 {
 	const DbOptAttempt *attempt = batch->attempt;
 	int32		handler_id = batch->delivery->handler->handler_id;
@@ -298,7 +50,7 @@ claim(Batch *batch)
 
 /* Claims and runs, in the batch's transaction. */
 static void
-batch_work(Batch *batch)
+batch_work(DbOptRetryBatch *batch)
 {
 	DbOptDelivery *delivery = batch->delivery;
 	const DbOptSource *source = delivery->handler->source;
@@ -322,7 +74,7 @@ batch_work(Batch *batch)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
 	batch->snapshot = dbopt_log_snapshot(&batch->log);
 	dbopt_marks_begin(&batch->marks, batch->log);
-	retry_claimed(batch, claimed);
+	dbopt_retry_claimed(batch, claimed);
 	batch->unsettled = source->mark_processed &&
 		!dbopt_marks_write(&batch->marks, delivery->handler->timeout,
 						   &batch->commit_failure);
@@ -335,7 +87,7 @@ batch_work(Batch *batch)
 
 /* Who is to blame if the commit fails; NULL: nobody alone. */
 static const DbOptFailed *
-find_suspect(const Batch *batch)
+find_suspect(const DbOptRetryBatch *batch)
 {
 	MemoryContext previous;
 	DbOptFailed *suspect;
@@ -352,7 +104,7 @@ find_suspect(const Batch *batch)
 
 /* Ends the transaction; false: it was rolled back, and commit_failure says why. */
 static bool
-batch_commit(Batch *batch)
+batch_commit(DbOptRetryBatch *batch)
 {
 	MemoryContext context = batch->delivery->context;
 	int64		timeout = batch->calls > 0 ?
@@ -375,7 +127,7 @@ batch_commit(Batch *batch)
  * the handler that is no event's failure, but the job's.
  */
 static bool
-batch_run(Batch *batch)
+batch_run(DbOptRetryBatch *batch)
 {
 	dbopt_delivery_begin(batch->delivery);
 	dbopt_exec_begin();
@@ -395,7 +147,7 @@ batch_run(Batch *batch)
 }
 
 static DbOptRetryResult
-batch_result(const Batch *batch)
+batch_result(const DbOptRetryBatch *batch)
 {
 	if (batch->blocked)
 		return DBOPT_RETRY_BLOCKED;
@@ -421,12 +173,13 @@ batch_limit(const DbOptDelivery *delivery)
 
 /* Runs so many events one a transaction, and charges those that fail at it. */
 static DbOptRetryResult
-run_isolated(Batch *batch, int count)
+run_isolated(DbOptRetryBatch *batch, int count)
 {
 	batch->limit = 1;
 	while (batch->suspect != NULL ||
 		   (count > 0 && !batch->blocked && batch->claimed > 0 &&
-			batch->delivery->unreported > 0 && goes_on(batch, 1)))
+			batch->delivery->unreported > 0 &&
+			dbopt_retry_goes_on(batch, 1)))
 	{
 		if (batch->suspect == NULL)
 			count--;
@@ -444,7 +197,7 @@ run_isolated(Batch *batch, int count)
 DbOptRetryResult
 dbopt_retry_batch(DbOptDelivery *delivery, TimestampTz *since)
 {
-	Batch		batch = {0};
+	DbOptRetryBatch batch = {0};
 	DbOptRetryResult result;
 
 	batch.delivery = delivery;
@@ -463,7 +216,7 @@ DbOptRetryResult
 dbopt_retry_suspects(DbOptDelivery *delivery, const DbOptAttempt *attempt,
 					 const DbOptFailure *crash)
 {
-	Batch		batch = {0};
+	DbOptRetryBatch batch = {0};
 
 	batch.delivery = delivery;
 	batch.now = GetCurrentTimestamp();

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type_d.h"
-#include "engine/backlog.h"
 #include "engine/delivery.h"
 #include "engine/handout.h"
 #include "engine/owner_spi.h"
