@@ -76,8 +76,15 @@ extern int	dbopt_crew_busy(void);
 extern int	dbopt_crew_calls(void); /* of these, with callers' SQL */
 extern DbOptMember *dbopt_crew_idle(Oid role);
 extern bool dbopt_crew_could_yield(const DbOptMember *member);
+
+/* Roles: crew_roles.c.  Cleared is what is counted anew in each round. */
+extern void dbopt_crew_roles_init(void);
+extern void dbopt_crew_roles_clear(void);
 extern DbOptCrewRole *dbopt_crew_role(Oid role);
 extern DbOptCrewRole *dbopt_crew_next_role(bool first);
+
+/* The member, which is still STARTING, has ended: its role has to wait. */
+extern void dbopt_crew_put_off(const DbOptMember *member, TimestampTz now);
 
 extern bool dbopt_crew_assign(DbOptMember *member, const DbOptJob *job,
 							  int priority, TimestampTz now);

@@ -25,6 +25,7 @@
 #include "policy/histogram.h"
 #include "policy/minutes.h"
 #include "port/atomics.h"
+#include "state/job_order.h"
 #include "storage/condition_variable.h"
 #include "storage/dsm_impl.h"
 #include "storage/lwlock.h"
@@ -168,57 +169,6 @@ typedef enum DbOptSessionState
 	DBOPT_SESSION_BUSY,
 	DBOPT_SESSION_STOPPING		/* told to go */
 } DbOptSessionState;
-
-typedef enum DbOptJobKind
-{
-	DBOPT_JOB_NONE,
-	DBOPT_JOB_DELIVER,			/* hand out and run chunks of a cursor */
-	DBOPT_JOB_CHUNK,			/* run one chunk that was left over */
-	DBOPT_JOB_RETRY,			/* run due retries of a handler */
-	DBOPT_JOB_SUSPECTS,			/* run what may have crashed the server,
-								 * alone: a chunk, or with cursor_id 0 a
-								 * handler's due retries */
-	DBOPT_JOB_INDEX,			/* build an index, or without a name find
-								 * those that are missing; handler_id is 0 */
-	DBOPT_JOB_LOG_INDEX,		/* build the log index of a source */
-	DBOPT_JOB_SQL				/* run a caller's SQL; handler_id is -1 */
-} DbOptJobKind;
-
-typedef struct DbOptJob
-{
-	DbOptJobKind kind;
-	int32		handler_id;		/* but for INDEX */
-	int32		source_id;		/* INDEX */
-	int32		cursor_id;		/* DELIVER, CHUNK, SUSPECTS */
-	int64		seq;			/* CHUNK, SUSPECTS */
-	bool		in_group;		/* SUSPECTS: not one by one */
-	TimestampTz since;			/* RETRY: none of the handler's retries is due
-								 * before; 0: unknown */
-	NameData	index;			/* INDEX: as declared */
-	int			caller;			/* SQL: its slot, */
-	uint64		ticket;			/* its call, */
-	dsm_handle	segment;		/* and where its statements are */
-} DbOptJob;
-
-typedef enum DbOptJobOutcome
-{
-	DBOPT_JOB_DONE,				/* nothing more was found */
-	DBOPT_JOB_MORE,				/* gave way; there is more to do */
-	DBOPT_JOB_REJECTED,			/* the breaker lets nothing through */
-	DBOPT_JOB_LOCKED,			/* the events table is locked by others */
-	DBOPT_JOB_FAILED			/* an error outside the handler, logged; not
-								 * before retry_at */
-} DbOptJobOutcome;
-
-typedef struct DbOptJobResult
-{
-	DbOptJobOutcome outcome;
-	TimestampTz retry_at;
-	TimestampTz first_retry_at; /* of a handler without a slot; 0: unknown */
-	bool		leftover;		/* a chunk was not settled: another job is to
-								 * run the rest of it */
-	bool		skipped;		/* a retry that is due was locked */
-} DbOptJobResult;
 
 /*
  * A pool session.  Written by its scheduler while STARTING, IDLE or STOPPING,
