@@ -22,6 +22,9 @@ sub build_module
 		copy("$FindBin::RealBin/../module/$file", $dir) or die "$file: $!";
 	}
 	delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
+
+	# The cache may be of another user, where the tests change to postgres.
+	local $ENV{CCACHE_DISABLE} = 1;
 	system_or_bail('make', '-s', '-C', $dir, 'with_llvm=no', 'COPT=-Werror', 'dbopt_test.so');
 	return $dir;
 }
