@@ -142,27 +142,27 @@ static bool
 publish_to_schedulers(void)
 {
 	bool		everywhere = notes.roles || notes.settings;
-	bool		known = false;
 	int			procnos[DBOPT_MAX_DATABASES];
 	int			count = 0;
+	DbOptDatabase *own;
 
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	for (int i = 0; i < DBOPT_MAX_DATABASES; i++)
+	own = dbopt_database_find(MyDatabaseId);
+	if (own != NULL && add_news(own) && own->scheduler_pid != 0)
+		procnos[count++] = own->scheduler_procno;
+	for (int i = 0; everywhere && i < DBOPT_MAX_DATABASES; i++)
 	{
 		DbOptDatabase *database = dbopt_database_slot(i);
-		bool		own = database->dboid == MyDatabaseId;
 
-		if (!OidIsValid(database->dboid) || !(own || everywhere))
-			continue;
-		known |= own;
-		if (add_news(database) && database->scheduler_pid != 0)
+		if (database != own && OidIsValid(database->dboid) &&
+			add_news(database) && database->scheduler_pid != 0)
 			procnos[count++] = database->scheduler_procno;
 	}
 	LWLockRelease(dbopt_shared->lock);
 
 	for (int i = 0; i < count; i++)
 		dbopt_process_wake(procnos[i]);
-	return known;
+	return own != NULL;
 }
 
 static void
