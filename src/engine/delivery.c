@@ -73,10 +73,19 @@ dbopt_delivery_admit(DbOptDelivery *delivery, int wanted)
 	return true;
 }
 
+/* The events that had succeeded are still to be run. */
+static void
+roll_back_successes(DbOptDelivery *delivery)
+{
+	delivery->unreported += delivery->succeeded;
+	delivery->succeeded = 0;
+}
+
 void
 dbopt_delivery_release(DbOptDelivery *delivery)
 {
-	dbopt_delivery_rolled_back(delivery);
+	dbopt_departure_begin();
+	roll_back_successes(delivery);
 	if (delivery->unreported > 0)
 		dbopt_circuit_release(delivery->slot, &delivery->admission,
 							  delivery->unreported);
@@ -299,7 +308,6 @@ dbopt_delivery_begin(DbOptDelivery *delivery)
 	memset(&delivery->tally, 0, sizeof(delivery->tally));
 	delivery->first_retry_at = PG_INT64_MAX;
 	delivery->lines = NIL;
-	dbopt_departure_begin();
 }
 
 void
@@ -314,13 +322,14 @@ dbopt_delivery_committed(DbOptDelivery *delivery)
 	foreach(cell, delivery->lines)
 		dbopt_log_write(lfirst(cell));
 	dbopt_delivery_begin(delivery);
+	dbopt_departure_begin();
 }
 
-/* The events that had succeeded are still to be run. */
 void
-dbopt_delivery_rolled_back(DbOptDelivery *delivery)
+dbopt_delivery_commit_failed(DbOptDelivery *delivery, int calls,
+							 const DbOptFailure *failure)
 {
-	delivery->unreported += delivery->succeeded;
-	delivery->succeeded = 0;
-	dbopt_departure_begin();
+	if (calls == 0 || (calls > 1 && dbopt_exec_is_starved(failure)))
+		dbopt_exec_raise_commit(failure);
+	roll_back_successes(delivery);
 }

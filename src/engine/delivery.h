@@ -97,9 +97,17 @@ extern void dbopt_delivery_settle_failed(DbOptDelivery *delivery,
 										 DbOptQueue *queue,
 										 DbOptFailed *failed);
 
-/* The transaction begins; it has committed; it was rolled back. */
+/* The transaction begins; it has committed. */
 extern void dbopt_delivery_begin(DbOptDelivery *delivery);
 extern void dbopt_delivery_committed(DbOptDelivery *delivery);
-extern void dbopt_delivery_rolled_back(DbOptDelivery *delivery);
+
+/*
+ * Its commit, after so many calls of the handler, has failed, and it was rolled
+ * back.  Without a call that is no event's failure, but the job's, and is
+ * raised.  So is want of memory after several: in this session the events that
+ * have done nothing would fail, too.
+ */
+extern void dbopt_delivery_commit_failed(DbOptDelivery *delivery, int calls,
+										 const DbOptFailure *failure);
 
 #endif							/* DBOPT_DELIVERY_H */

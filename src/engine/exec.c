@@ -223,11 +223,20 @@ dbopt_exec_fire_deferred(void)
 	AfterTriggerSetState(all);
 }
 
+bool
+dbopt_exec_is_starved(const DbOptFailure *failure)
+{
+	return strcmp(failure->sqlstate, "53200") == 0;
+}
+
 void
 dbopt_exec_raise_commit(const DbOptFailure *failure)
 {
+	const char *code = failure->sqlstate;
+
 	ereport(ERROR,
-			(errcode(ERRCODE_INTERNAL_ERROR),
+			(errcode(MAKE_SQLSTATE(code[0], code[1], code[2], code[3],
+								   code[4])),
 			 errmsg("could not commit: %s", failure->message)));
 }
 

@@ -62,6 +62,9 @@ extern void dbopt_exec_roll_back(MemoryContext context,
  */
 extern void dbopt_exec_fire_deferred(void);
 
+/* Was there no memory?  What is tried next in this session may have none, too. */
+extern bool dbopt_exec_is_starved(const DbOptFailure *failure);
+
 /* Raises a failure of a commit that has nobody else to answer for it. */
 pg_noreturn extern void dbopt_exec_raise_commit(const DbOptFailure *failure);
 

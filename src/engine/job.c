@@ -366,7 +366,7 @@ job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 {
 	int			delay = Min(1000 << Min(failures_in_a_row, 5),
 							MAX_JOB_DELAY_MS);
-	bool		starved = strcmp(failure->sqlstate, "53200") == 0;
+	bool		starved = dbopt_exec_is_starved(failure);
 
 	if (starved)
 		dbopt_departure_starved();

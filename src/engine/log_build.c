@@ -87,9 +87,7 @@ commit(Build *build)
 {
 	if (!dbopt_exec_commit(build->context, DBOPT_COMMIT_AS_SET, 0,
 						   &build->failure))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not commit: %s", build->failure.message)));
+		dbopt_exec_raise_commit(&build->failure);
 }
 
 /* Nobody else may be building an index of this table, or be about to. */

@@ -122,10 +122,7 @@ batch_commit(DbOptRetryBatch *batch)
 	return false;
 }
 
-/*
- * Runs the batch's transaction; false: its commit failed.  Without a call of
- * the handler that is no event's failure, but the job's.
- */
+/* Runs the batch's transaction; false: its commit failed. */
 static bool
 batch_run(DbOptRetryBatch *batch)
 {
@@ -140,9 +137,8 @@ batch_run(DbOptRetryBatch *batch)
 		batch->suspect = NULL;
 		return true;
 	}
-	if (batch->calls == 0)
-		dbopt_exec_raise_commit(&batch->commit_failure);
-	dbopt_delivery_rolled_back(batch->delivery);
+	dbopt_delivery_commit_failed(batch->delivery, batch->calls,
+								 &batch->commit_failure);
 	return false;
 }
 

@@ -142,10 +142,7 @@ step_commit(DbOptRun *run)
 	return false;
 }
 
-/*
- * One transaction.  A commit that fails without a call of the handler is no
- * event's failure, but the job's.
- */
+/* One transaction. */
 static void
 run_step(DbOptRun *run)
 {
@@ -158,9 +155,8 @@ run_step(DbOptRun *run)
 		run->suspect = NULL;
 		return;
 	}
-	if (run->calls == 0)
-		dbopt_exec_raise_commit(&run->commit_failure);
-	dbopt_delivery_rolled_back(run->delivery);
+	dbopt_delivery_commit_failed(run->delivery, run->calls,
+								 &run->commit_failure);
 	run->blocked = false;
 	run->mode = DBOPT_RUN_ISOLATED;
 }

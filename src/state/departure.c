@@ -16,7 +16,10 @@
 /* A note that nobody has taken is worth nothing after this long. */
 #define RECENT_US		(60 * USECS_PER_SEC)
 
-/* What the session's transaction has called a handler for. */
+/*
+ * What the session's transaction has called a handler for; or the one before,
+ * until it is written down that its commit failed.
+ */
 typedef struct Present
 {
 	int			slot;
@@ -54,6 +57,7 @@ dbopt_departure_calling(int slot)
 void
 dbopt_departure_calling_for(int64 position, const char *key)
 {
+	dbopt_departure_begin();
 	present.named = true;
 	present.position = position;
 	present.key = hash_key(key);

@@ -14,10 +14,13 @@
 
 /* ---- in the session --- */
 
-/* A transaction begins or has ended: its handler has not been called yet. */
+/* What the handler was called for has committed, or is done with otherwise. */
 extern void dbopt_departure_begin(void);
 
-/* The handler is called for one event or several; which one, if it is alone. */
+/*
+ * The handler is called for one event or several.  Before the first call of a
+ * transaction: for which one, if it is alone.
+ */
 extern void dbopt_departure_calling(int slot);
 extern void dbopt_departure_calling_for(int64 position, const char *key);
 

@@ -262,6 +262,60 @@ spoil_commit(const char *arg)
 	strlcpy(commit_code, arg == NULL ? "AB123" : arg + 1, sizeof(commit_code));
 }
 
+static bool starved = false;
+
+static void
+need_memory(void)
+{
+	if (starved)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("nothing is left")));
+}
+
+static void
+need_memory_to_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT)
+		need_memory();
+}
+
+static void
+need_memory_to_begin(SubXactEvent event, SubTransactionId id,
+					 SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_START_SUB)
+		need_memory();
+}
+
+/*
+ * The session behaves as without memory, once its handler has returned: it can
+ * begin no subtransaction, and commit nothing.
+ */
+static void
+starve(const char *arg)
+{
+	starved = true;
+	RegisterXactCallback(need_memory_to_commit, NULL);
+	RegisterSubXactCallback(need_memory_to_begin, NULL);
+}
+
+/* Crashes the server when there is no file of this name yet, which it makes. */
+static void
+crash_then_starve(const char *arg)
+{
+	FILE	   *file;
+
+	if (access(arg, F_OK) != 0)
+	{
+		file = AllocateFile(arg, "w");
+		if (file == NULL)
+			elog(ERROR, "could not write file \"%s\": %m", arg);
+		FreeFile(file);
+		crash(arg);
+	}
+	starve(arg);
+}
+
 static void
 measure(const char *arg)
 {
@@ -292,6 +346,8 @@ static const Act acts[] = {
 	{"fail_in_subtransactions", fail_in_subtransactions},
 	{"commit", commit},
 	{"spoil_commit", spoil_commit},
+	{"starve", starve},
+	{"crash_then_starve", crash_then_starve},
 	{"measure", measure}
 };
 

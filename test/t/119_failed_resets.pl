@@ -118,5 +118,24 @@ is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'and those that come are delivered')
 is(sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM done}), '1 2', 'each once');
 is(sql(q{SELECT attempts, failures FROM dbopt_retry_stats() WHERE handler = 'handle'}), '2|0', 'at the first attempt');
 
+# ---- other commits that fail ------------------------------------------------------
+
+# The next hand-out's.  The job is repeated, and the log says why it failed.
+my $id = 2;
+sql(q{SELECT dbopt_unregister_handler('handle');
+	SELECT dbopt_register_handler('handle', 'EVENT', 'handle(events)', chunk_size => 1)});
+foreach my $code (qw(40001 23505))
+{
+	my $text = $code eq '40001' ? 'could not commit: failed in C' : '\(text withheld\)';
+
+	$offset = -s $node->logfile;
+	sql("INSERT INTO events SELECT $id + n, 'EVENT', CASE n WHEN 1 THEN 'spoil_commit' ELSE 'succeed' END, '2 $code' FROM generate_series(1, 3) n");
+	$id += 3;
+	is(sql(q{SELECT dbopt_drain('60 s')}), 't', "$code: what follows a commit that fails is delivered");
+	like(slurp_file($node->logfile, $offset),
+		qr/LOG:  dbopt: a job of handler \d+ failed and is repeated: $text\n.*"sqlstate": "$code"/, '... and the log says how that was');
+}
+is(sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM done}), join(' ', 1 .. $id), '... each once');
+
 $node->stop;
 done_testing();

@@ -1,7 +1,8 @@
-# Handlers that end their own session, by a FATAL error or by exit(): the server
-# lives on, and so does everybody else.  The events that they do it at are dead
-# letters after as many attempts as their policy has, and all others are
-# delivered once.  An end that somebody else wants costs no attempt.
+# Handlers that end their own session, by a FATAL error or by exit(), or leave it
+# without memory to go on with: the server lives on, and so does everybody else.
+# The events that they do it at are dead letters after as many attempts as their
+# policy has, and all others are delivered once.  An end that somebody else wants
+# costs no attempt.
 use strict;
 use warnings;
 
@@ -91,11 +92,20 @@ foreach my $case (
 	[ 'marks', 'marked', 'handle(marked)', 'leave_fatally', '', '' ],
 	[ 'ordered', 'log', 'handle(log)', 'leave_silently', 0, ', ordered => true' ],
 	[ 'commits', 'log', 'handle_later(log)', 'defer', '', '' ],
-	[ 'alone', 'log', 'handle(log)', 'leave_fatally', '', ', chunk_size => 1' ])
+	[ 'alone', 'log', 'handle(log)', 'leave_fatally', '', ', chunk_size => 1' ],
+	[ 'starves', 'log', 'handle(log)', 'starve', '', '' ],
+	[ 'starves_arrays', 'log', 'handle(log[])', 'starve', '', '' ],
+	[ 'starves_marks', 'marked', 'handle(marked)', 'starve', '', '' ],
+	[ 'starves_in_order', 'log', 'handle(log)', 'starve', '', ', ordered => true' ])
 {
 	my ($name, $table, $function, $act, $arg, $options) = @$case;
 	my $type = uc $name;
 	my $first = $id;
+
+	# Who is in front of it must not be taken for it.
+	$bad[0] = $act eq 'starve' ? 2 : 1;
+	my ($code, $deed) =
+	  $act eq 'starve' ? ('53200', 'left its session without memory when') : ('57P01', 'ended its session while');
 
 	sql("SELECT dbopt_register_handler('$name', '$type', '$function', '$table', policy => 'thrice' $options)");
 	insert($table, $type, $act, $arg);
@@ -108,14 +118,15 @@ foreach my $case (
 			WHERE e.event_type = '$type'}),
 		'0|0', '... every other event is delivered, once, and those that it leaves at are given up');
 	is( sql(qq{SELECT attempts, error_code, error_message, count(*) FROM dbopt_dead_letters WHERE handler = '$name' GROUP BY 1, 2, 3}),
-		qq{3|57P01|handler "$name" ended its session while it ran this event|} . @bad,
+		qq{3|$code|handler "$name" $deed it ran this event|} . @bad,
 		'... after their attempts, with an error that tells the truth');
 	is(sql(qq{SELECT successes, failures, dead_letters FROM dbopt_retry_stats() WHERE handler = '$name'}),
 		(500 - @bad) . '|' . 3 * @bad . '|' . @bad, '... and counted');
 	is(sql(qq{SELECT count(*), count(DISTINCT id) FROM done WHERE id BETWEEN -$first - 500 AND -$first - 1}),
 		'500|500', '... while another handler has its own');
 }
-is( sql(q{SELECT processed, retry_count, error_message ~ 'ended its session', count(*) FROM marked GROUP BY 1, 2, 3 ORDER BY 1}),
+is( sql(q{SELECT processed, retry_count, error_message ~ 'ended its session', count(*) FROM marked WHERE event_type = 'MARKS'
+		GROUP BY 1, 2, 3 ORDER BY 1}),
 	"f|3|t|6\nt|0||494", 'a table that is marked says so');
 is(sql(q{SELECT failures FROM dbopt_retry_stats() WHERE handler = 'other'}), '0', 'the other handler has never failed');
 unlike(slurp_file($node->logfile, $offset), qr/PANIC|TRAP|server process.*was terminated|exited with exit code [^01]|terminating any other active/,
@@ -158,6 +169,22 @@ is(sql(q{SELECT attempts, successes, failures, dead_letters FROM dbopt_retry_sta
 	'6|3|3|1', 'no attempt is counted for an end that somebody else wanted');
 is(sql(q{SELECT (SELECT count(*) FROM dbopt_chunk), (SELECT count(*) FROM dbopt_retry_queue), (SELECT count(*) FROM dbopt_ordered)}),
 	'0|0|0', 'nothing is left behind');
+
+# ---- one that a crash has made a suspect ------------------------------------------
+
+# Its session cannot even take back that it was being run: a row in dbopt_attempt
+# that was left would be taken for another crash when the server ends next.
+sql(q{
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter)
+	VALUES ('twice', 2, '1 h', '1 h', 'none');
+	SELECT dbopt_register_handler('suspect', 'SUSPECT', 'handle(log)', 'log', policy => 'twice')});
+eval { sql("INSERT INTO log (id, event_type, act, arg) VALUES (200001, 'SUSPECT', 'crash_then_starve', '$dir/crashed')") };	# psql may be there yet
+ok($node->poll_query_until('postgres', q{SELECT error_code IS NOT NULL FROM dbopt_pending_retries WHERE handler = 'suspect'}),
+	'a suspect of a crash that leaves its session without memory has failed');
+ok(-e "$dir/crashed", '... after it has crashed the server');
+is( sql(q{SELECT attempts, error_code, error_message FROM dbopt_pending_retries WHERE handler = 'suspect'}),
+	'1|53200|handler "suspect" left its session without memory when it ran this event', '... once');
+is(sql('SELECT count(*) FROM dbopt_attempt'), '0', '... and is not taken for being run');
 
 $node->stop;
 done_testing();
