@@ -61,26 +61,37 @@ hold_slice(DbOptDelivery *delivery, const DbOptSliceSource *source,
 	dbopt_ordered_settle(ordered, queue);
 }
 
+/* A slice at a time is in memory. */
 static void
 dissolve(DbOptDelivery *delivery, const DbOptSliceSource *source)
 {
 	bool		ordered = delivery->handler->ordered;
 	DbOptSlice *slice = palloc(sizeof(DbOptSlice));
 	DbOptPlace	from = source->chunk->from;
+	MemoryContext previous = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(previous, "dbopt slice",
+												  ALLOCSET_DEFAULT_SIZES);
 	DbOptQueue	queue;
 
 	dbopt_queue_open(&queue);
 	do
 	{
+		MemoryContextSwitchTo(context);
 		dbopt_slice_fetch(slice, source, &from, ordered ?
 						  DBOPT_SINGLE_BATCH : DBOPT_SLICE_EVENTS);
 		if (ordered)
 			hold_slice(delivery, source, slice, &queue);
 		else
 			queue_slice(delivery, source, slice, &queue);
+		MemoryContextSwitchTo(previous);
 		if (slice->count > 0)
+		{
 			from = slice->places[slice->count - 1];
+			from.key = dbopt_log_key_copy(source->log, from.key);
+		}
+		MemoryContextReset(context);
 	} while (!slice->is_last);
+	MemoryContextDelete(context);
 	dbopt_queue_close(&queue);
 }
 
@@ -113,7 +124,5 @@ dbopt_chunk_dissolve(DbOptDelivery *delivery, const DbOptCursor *cursor,
 	dbopt_log_close(source.log);
 	if (!dbopt_exec_commit(delivery->context, DBOPT_COMMIT_SYNC, 0,
 						   &failure))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not commit: %s", failure.message)));
+		dbopt_exec_raise_commit(&failure);
 }

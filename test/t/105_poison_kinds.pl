@@ -31,7 +31,7 @@ $node->safe_psql('postgres', q{
 	SELECT dbopt_create_events('log', false);
 	CREATE TABLE effects (id uuid);
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
-	VALUES ('thrice', 3, '300 ms', '300 ms', 'none', true, 1000);
+	VALUES ('thrice', 3, '300 ms', '300 ms', 'none', true, 1000), ('twice', 2, '300 ms', '300 ms', 'none', true, 1000);
 	CREATE FUNCTION recurse(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 + recurse(n + 1); END $$;
 	CREATE FUNCTION fill(n int) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
@@ -150,6 +150,32 @@ $offset = -s $node->logfile;
 eval { deliver('killed') };	# psql may still be there when the server crashes
 given_up('killed', qr/^3\|57P02\|the server crashed while handler "handle" ran this event and no other handler ran$/);
 is(scalar(() = slurp_file($node->logfile, $offset) =~ /was terminated by signal 9/g), 3, 'killed: as many crashes as attempts');
+
+# It may be one of many large events, which together are more than a session may
+# have in memory when it makes single ones of them.
+SKIP:
+{
+	skip 'prlimit cannot be used here', 3 unless $limits;
+	$node->safe_psql('postgres', q{
+		SELECT dbopt_register_handler('large', 'LARGE', 'handle(log)', policy => 'twice', max_concurrency => 1);
+		INSERT INTO log (event_type, aggregate_type, aggregate_id, data) SELECT 'LARGE', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 3000);
+		SELECT dbopt_drain('60 s')});
+	$node->safe_psql('postgres', q{
+		SELECT dbopt_pause_handler('large');
+		INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+		SELECT 'LARGE', 'a', dbopt_uuid_v7(), jsonb_build_object('act', CASE n WHEN 300 THEN 'killed' ELSE 'none' END, 'filler', repeat('x', 2000000))
+		FROM generate_series(1, 300) n});
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	system_or_bail('prlimit', '--pid', $postmaster, '--as=600000000:');
+	$offset = -s $node->logfile;
+	write_poison($node, 'postgres', q{SELECT dbopt_resume_handler('large')});
+	my $dead = q{SELECT attempts, error_code FROM dbopt_dead_letters WHERE handler = 'large'};
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($dead) x"), 'one of many large events: given up')
+	  or diag $node->safe_psql('postgres', 'SELECT * FROM dbopt_chunk; SELECT count(*) FROM dbopt_retry_queue');
+	is($node->safe_psql('postgres', $dead), '2|57P02', '... after two crashes');
+	unlike(slurp_file($node->logfile, $offset), qr/a job of handler .* failed/, '... for which there was enough memory');
+	system_or_bail('prlimit', '--pid', $postmaster, '--as=unlimited:');
+}
 
 ok($node->poll_query_until('postgres', "SELECT dbopt_drain('60 s')"), 'drained');
 is( $node->safe_psql('postgres', q{
