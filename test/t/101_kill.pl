@@ -165,39 +165,43 @@ stop_writers();
 # ---- crashes at chosen moments ----------------------------------------------
 
 # In the middle of a handler, whose effect is written and not committed.
-turn('linger', 'true');
-add_event('log', 'LINGER');
-$pid = session_waiting("wait_event = 'PgSleep'");
-my $offset = -s $node->logfile;
-kill 'KILL', $pid;
-wait_for_crash($offset);
-delivers_again($node, 'after SIGKILL in the middle of a handler, which goes on beside it');
-turn('linger', 'false');
-$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+my $offset;
+foreach my $signal (qw(KILL QUIT))
+{
+	turn('linger', 'true');
+	add_event('log', 'LINGER');
+	$pid = session_waiting("wait_event = 'PgSleep'");
+	$offset = -s $node->logfile;
+	kill $signal, $pid;
+	wait_for_crash($offset);
+	delivers_again($node, "after SIG$signal in the middle of a handler, which goes on beside it");
+	turn('linger', 'false');
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+}
 
 # Between hand-out and run.
-foreach my $signal (qw(TERM KILL))
+foreach my $signal (qw(TERM KILL QUIT))
 {
 	my $locker = $node->background_psql('postgres');
 
 	($pid) = handed_out($locker);
 	$offset = -s $node->logfile;
 	kill $signal, $pid;
-	wait_for_crash($offset) if $signal eq 'KILL';
+	wait_for_crash($offset) unless $signal eq 'TERM';
 	$locker->query('COMMIT') if $signal eq 'TERM';
 	eval { $locker->quit };
 	delivers_again($node, "after SIG$signal between hand-out and run");
 }
 
 # Between run and commit.
-foreach my $signal (qw(TERM KILL))
+foreach my $signal (qw(TERM KILL QUIT))
 {
 	turn('late', 'true');
 	add_event('marked', 'T1');
 	$pid = session_waiting("wait_event = 'PgSleep'");
 	$offset = -s $node->logfile;
 	kill $signal, $pid;
-	wait_for_crash($offset) if $signal eq 'KILL';
+	wait_for_crash($offset) unless $signal eq 'TERM';
 	$node->poll_query_until('postgres', 'SELECT true');
 	turn('late', 'false');
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");

@@ -29,7 +29,9 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE effects (handler text, id uuid);
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
 	VALUES ('poison', 4, '200 ms', '400 ms', 'none', true, 1000),
-		('twice', 2, '200 ms', '200 ms', 'none', true, 1000);
+		('patient', 4, '3 s', '3 s', 'none', true, 1000),
+		('twice', 2, '200 ms', '200 ms', 'none', true, 1000),
+		('once', 1, '200 ms', '200 ms', 'none', true, 1000);
 	CREATE FUNCTION die() RETURNS void LANGUAGE plpgsql
 		AS $$ BEGIN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; PERFORM pg_sleep(60); /* handler */ END $$;
 	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS $$
@@ -54,8 +56,9 @@ $node->safe_psql('postgres', q{
 	END $$;
 	SELECT dbopt_register_handler('chunk', 'CHUNK', 'handle(log)', events => 'log', policy => 'poison');
 	SELECT dbopt_register_handler('twice', 'TWICE', 'handle(log)', events => 'log', policy => 'twice');
+	SELECT dbopt_register_handler('once', 'ONCE', 'handle(log)', events => 'log', policy => 'once');
 	SELECT dbopt_register_handler('slow', 'SLOW', 'handle(log)', events => 'log', policy => 'poison');
-	SELECT dbopt_register_handler('marks', 'MARKED', 'handle(marked)', events => 'marked', policy => 'poison');
+	SELECT dbopt_register_handler('marks', 'MARKED', 'handle(marked)', events => 'marked', policy => 'patient');
 	SELECT dbopt_register_handler('later', 'LATER', 'later(log)', events => 'log', policy => 'poison');
 	SELECT dbopt_register_handler('ordered', 'ORDERED', 'handle(log)', events => 'log', policy => 'poison', ordered => true);
 });
@@ -68,7 +71,17 @@ sub crashes
 	return scalar @crashes;
 }
 
-# Writes events of a type, of which some are poison; waits until all is done.
+# The seconds between them, by the server's clock.
+sub pauses
+{
+	my ($offset) = @_;
+	my @times = map { my ($h, $m, $s) = split /:/; $s + 60 * ($m + 60 * $h) }
+	  slurp_file($node->logfile, $offset) =~ /^\S+ (\d+:\d+:[\d.]+) .*was terminated by signal 9/mg;
+
+	return map { ($times[$_] - $times[ $_ - 1 ] + 86400) % 86400 } 1 .. $#times;
+}
+
+# Writes events of a type, of which some are poison.
 sub deliver
 {
 	my ($table, $type, $events, $poison, $data) = @_;
@@ -125,12 +138,15 @@ wait_until_delivered('log', 'SLOW');
 is($node->safe_psql('postgres', "SELECT count(*) FROM dbopt_dead_letters WHERE handler = 'slow'"),
 	'0', 'one that is slow is not given up');
 
-# A policy with few attempts.
-$offset = -s $node->logfile;
-deliver('log', 'TWICE', 20, '3');
-wait_until_delivered('log', 'TWICE');
-check('log', 'TWICE', 'twice', 2);
-cmp_ok(crashes($offset), '<=', 2, 'TWICE: no more crashes than attempts');
+# Policies with few attempts: it takes two crashes to know who does it.
+foreach my $type (qw(TWICE ONCE))
+{
+	$offset = -s $node->logfile;
+	deliver('log', $type, 20, '3');
+	wait_until_delivered('log', $type);
+	check('log', $type, lc $type, 2);
+	cmp_ok(crashes($offset), '<=', 2, "$type: no more than two crashes");
+}
 
 # Where events are marked.
 $offset = -s $node->logfile;
@@ -138,6 +154,11 @@ deliver('marked', 'MARKED', 20, '20');
 wait_until_delivered('marked', 'MARKED');
 check('marked', 'MARKED', 'marks', 4);
 cmp_ok(crashes($offset), '<=', 4, 'MARKED: no more crashes than attempts');
+
+# Between the first two there need only be a second.
+my (undef, @pauses) = pauses($offset);
+is(scalar(@pauses), 2, 'MARKED: what has crashed the server again');
+cmp_ok($_, '>=', 3, '... waits for as long as its policy says') foreach @pauses;
 is( $node->safe_psql('postgres', q{
 	SELECT processed, retry_count, error_message ~ 'crashed', count(*) FROM marked GROUP BY 1, 2, 3 ORDER BY 1}),
 	"f|4|t|1\nt|0||19", 'MARKED: the table says so');

@@ -15,6 +15,7 @@ shared_preload_libraries = 'dbopt'
 allow_in_place_tablespaces = on
 dbopt.pool_max = 4
 dbopt.chunk_size = 20
+dbopt.shutdown_timeout = '10min'	# which nothing here waits for
 fsync = off
 });
 $node->start;
@@ -73,7 +74,7 @@ sub load
 sub works
 {
 	my ($statement) = @_;
-	my ($status, $out, $error) = $node->psql('postgres', $statement);
+	my ($status, $out, $error) = $node->psql('postgres', "SET statement_timeout = '60 s';\n$statement");
 
 	is("$status $error", '0 ', $statement);
 	return;
