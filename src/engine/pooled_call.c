@@ -168,12 +168,17 @@ call_ended(dsm_segment *segment, Datum arg)
 	release_breaker();
 }
 
+/*
+ * From the time on that the breaker has let the call through, whatever ends the
+ * call tells it so.
+ */
 static void
 begin_call(PooledCall *call, const DbOptPooledRequest *request)
 {
 	dbopt_pooled_segment_make(request, &call->segment);
 	on_dsm_detach(call->segment.segment, call_ended,
 				  PointerGetDatum(call->segment.gone));
+	ask_breaker();
 	open_queue(&call->segment);
 	call->deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -366,7 +371,6 @@ dbopt_pooled_call(const DbOptPooledRequest *request, Tuplestorestate *store,
 {
 	PooledCall	call = {.store = store,.desc = desc};
 
-	ask_breaker();
 	begin_call(&call, request);
 	receive_answer(&call);
 	close_queue();

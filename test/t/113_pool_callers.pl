@@ -220,6 +220,23 @@ is($segments->(), $before, 'no segment of shared memory is left');
 is(sql(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()}), 0, 'nor a lock');
 is(sql($ordinary), 1, 'and the next call is served');
 
+# ---- a trial that does not begin ------------------------------------------
+
+sql(q{UPDATE dbopt_retry_policy SET failure_threshold = 1, reset_timeout = '1 ms' WHERE name = 'database'});
+like(failure($killed), qr/ERROR:  08006: /, 'a session dies');
+is(sql(q{SELECT dbopt_circuit_breaker_state('database')}), 'OPEN', 'which opens the circuit breaker');
+my $shared = $node->data_dir . '/pg_dynshmem';
+my $trial = $node->background_psql('postgres', on_error_stop => 0);
+$trial->query_safe('SELECT 1');
+rename $shared, "$shared.away" or die $!;
+$trial->query($ordinary);
+rename "$shared.away", $shared or die $!;
+like($trial->{stderr}, qr/ERROR:  could not open shared memory segment/, 'a call on trial gets no shared memory');
+$trial->quit;
+my ($status, $printed) = $node->psql('postgres', $ordinary);
+is($printed, 1, 'the next call is the trial');
+is(sql(q{SELECT dbopt_circuit_breaker_state('database')}), 'CLOSED', '... and closes the circuit breaker');
+
 $lock->quit;
 $node->stop;
 done_testing();
