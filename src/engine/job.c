@@ -208,7 +208,7 @@ deliver_round(DbOptJobRun *run)
 	}
 	result = dbopt_handout(delivery->config, delivery->handler->source,
 						   run->cursor, delivery->unreported, &chunk);
-	dbopt_job_round_commit(run, chunk.events > SMALL_CHUNK ? DBOPT_COMMIT_AS_SET :
+	dbopt_job_round_commit(run, chunk.events > SMALL_CHUNK ? DBOPT_COMMIT_SYNC :
 						   DBOPT_COMMIT_ASYNC);
 	if (result == DBOPT_HANDOUT_NONE)
 	{

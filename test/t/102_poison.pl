@@ -177,6 +177,19 @@ wait_until_delivered('log', 'ORDERED');
 check('log', 'ORDERED', 'ordered', 4);
 cmp_ok(crashes($offset), '<=', 4, 'ORDERED: no more crashes than attempts');
 
+# Where commits are not flushed: what was handed out is known after a crash all
+# the same.
+foreach my $setting (q{synchronous_commit = off}, q{wal_writer_delay = '10 s'})
+{
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $setting");
+}
+$node->reload;
+$offset = -s $node->logfile;
+deliver('log', 'CHUNK', 600, '500');
+wait_until_delivered('log', 'CHUNK');
+check('log', 'CHUNK', 'chunk', 4);
+cmp_ok(crashes($offset), '<=', 4, 'not flushed: no more crashes than attempts');
+
 is( $node->safe_psql('postgres', q{
 	SELECT (SELECT count(*) FROM dbopt_chunk), (SELECT count(*) FROM dbopt_retry_queue),
 		(SELECT count(*) FROM dbopt_attempt), (SELECT count(*) FROM dbopt_ordered)}),
