@@ -132,6 +132,7 @@ _PG_init(void)
 		return;
 	reserve_dynamic_memory();
 	dbopt_shmem_hooks_install();
+	dbopt_news_install();
 	install_hooks();
 	dbopt_launcher_register();
 }

@@ -34,6 +34,7 @@ typedef struct Notes
 {
 	bool		any;
 	bool		committed;		/* to be published as the commit ends */
+	bool		unknown;		/* what was written is: it may be anything */
 	bool		many;
 	bool		config;
 	bool		objects;		/* a table, function or schema changed */
@@ -53,13 +54,14 @@ typedef struct Notes
 } Notes;
 
 static Notes notes;
-static bool callback_registered = false;
+static bool release_registered = false;
 
 static void
 forget_notes(void)
 {
 	notes.any = false;
 	notes.committed = false;
+	notes.unknown = false;
 	notes.many = false;
 	notes.config = false;
 	notes.objects = false;
@@ -68,6 +70,7 @@ forget_notes(void)
 	notes.settings = false;
 	notes.ntypes = 0;
 	notes.ndatabases = 0;
+	notes.gid = 0;
 	notes.last_length = 0;
 }
 
@@ -174,7 +177,7 @@ publish_notes(void)
 	{
 		bool		known = publish_to_schedulers();
 
-		if (!known && (notes.ntypes > 0 || notes.many))
+		if (!known && !notes.unknown && (notes.ntypes > 0 || notes.many))
 			dbopt_launcher_news_put(MyDatabaseId);
 	}
 	for (i = 0; i < notes.ndatabases; i++)
@@ -192,6 +195,7 @@ store_notes(void)
 
 	prepared.dboid = MyDatabaseId;
 	prepared.gid = notes.gid;
+	prepared.xid = GetTopTransactionIdIfAny();
 	prepared.ntypes = notes.ntypes;
 	memcpy(prepared.types, notes.types, notes.ntypes * sizeof(uint64));
 	prepared.many = notes.many;
@@ -207,6 +211,8 @@ store_notes(void)
 static void
 news_xact_callback(XactEvent event, void *arg)
 {
+	if (dbopt_news_is_replicating())
+		dbopt_news_note_replicated(event, notes.any);
 	if (!notes.any)
 		return;
 	switch (event)
@@ -245,14 +251,17 @@ begin_note(void)
 {
 	if (dbopt_shared == NULL)
 		return false;
-	if (!callback_registered)
-	{
-		RegisterXactCallback(news_xact_callback, NULL);
+	if (!release_registered)
 		RegisterResourceReleaseCallback(news_release_callback, NULL);
-		callback_registered = true;
-	}
+	release_registered = true;
 	notes.any = true;
 	return true;
+}
+
+void
+dbopt_news_install(void)
+{
+	RegisterXactCallback(news_xact_callback, NULL);
 }
 
 /*
@@ -401,51 +410,47 @@ dbopt_news_note_prepare(const char *gid)
 }
 
 /*
- * A prepared transaction has been committed in this database.  One that the
- * server does not remember may have written anything.
+ * This transaction does nothing, but tells of one that was prepared.
  */
 void
-dbopt_news_publish_prepared(const char *gid)
+dbopt_news_note_prepared(const DbOptPrepared *prepared)
 {
-	DbOptPrepared prepared;
-
-	if (dbopt_shared == NULL)
+	if (!begin_note())
 		return;
-	Assert(!notes.any);
-	if (dbopt_prepared_take(dbopt_prepared_hash(gid), &prepared))
-	{
-		notes.ntypes = prepared.ntypes;
-		memcpy(notes.types, prepared.types, prepared.ntypes * sizeof(uint64));
-		notes.many = prepared.many;
-		notes.config = prepared.config;
-		notes.objects = prepared.objects;
-		notes.tables = prepared.tables;
-		notes.roles = prepared.roles;
-		notes.settings = prepared.settings;
-		if (prepared.launcher)
-			notes.databases[notes.ndatabases++] = MyDatabaseId;
-		publish_notes();
-	}
-	else
-	{
-		notes.many = true;
-		notes.config = true;
-		notes.objects = true;
-		notes.roles = true;
-		notes.settings = true;
-		(void) publish_to_schedulers();
-		forget_notes();
-	}
+	for (int i = 0; i < prepared->ntypes; i++)
+		note_hash(prepared->types[i]);
+	notes.many |= prepared->many;
+	notes.config |= prepared->config;
+	notes.objects |= prepared->objects;
+	notes.tables |= prepared->tables;
+	notes.roles |= prepared->roles;
+	notes.settings |= prepared->settings;
+	if (prepared->launcher)
+		dbopt_news_note_launcher();
 }
 
 /*
- * A prepared transaction has been rolled back.
+ * The same of one that the server does not remember, and that may have written
+ * anything.
  */
 void
-dbopt_news_forget_prepared(const char *gid)
+dbopt_news_note_unknown(void)
 {
-	DbOptPrepared prepared;
+	if (!begin_note())
+		return;
+	notes.unknown = true;
+	notes.many = true;
+	notes.config = true;
+	notes.objects = true;
+	notes.roles = true;
+	notes.settings = true;
+}
 
-	if (dbopt_shared != NULL)
-		(void) dbopt_prepared_take(dbopt_prepared_hash(gid), &prepared);
+/*
+ * Says at once what was noted, outside a transaction.
+ */
+void
+dbopt_news_publish(void)
+{
+	publish_notes();
 }

@@ -10,8 +10,10 @@
 #ifndef DBOPT_NEWS_H
 #define DBOPT_NEWS_H
 
+#include "access/xact.h"
 #include "state/shmem.h"
 
+extern void dbopt_news_install(void);
 extern uint64 dbopt_news_hash(int32 source_id, const char *type, int length);
 extern void dbopt_news_note(int32 source_id, const char *type, int length);
 extern void dbopt_news_note_many(void);
@@ -23,8 +25,13 @@ extern void dbopt_news_note_tables(void);
 extern void dbopt_news_note_roles(void);
 extern void dbopt_news_note_settings(void);
 extern void dbopt_news_note_prepare(const char *gid);
+extern void dbopt_news_note_prepared(const DbOptPrepared *prepared);
+extern void dbopt_news_note_unknown(void);
+extern void dbopt_news_publish(void);
 extern void dbopt_news_publish_prepared(const char *gid);
 extern void dbopt_news_forget_prepared(const char *gid);
+extern bool dbopt_news_is_replicating(void);
+extern void dbopt_news_note_replicated(XactEvent event, bool noted);
 extern void dbopt_news_unwant(DbOptDatabase *database, uint64 type);
 extern void dbopt_news_want_all(DbOptDatabase *database);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);

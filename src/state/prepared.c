@@ -12,6 +12,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "state/prepared.h"
+#include "storage/procarray.h"
 
 uint64
 dbopt_prepared_hash(const char *gid)
@@ -66,4 +67,30 @@ dbopt_prepared_take(uint64 gid, DbOptPrepared *prepared)
 	}
 	LWLockRelease(dbopt_shared->lock);
 	return found;
+}
+
+bool
+dbopt_prepared_take_ended(DbOptPrepared *prepared)
+{
+	bool		taken = false;
+
+	for (int i = 0; i < dbopt_shared->max_prepared && !taken; i++)
+	{
+		DbOptPrepared *place = dbopt_prepared_slot(i);
+
+		LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+		*prepared = *place;
+		LWLockRelease(dbopt_shared->lock);
+		if (prepared->dboid != MyDatabaseId || prepared->gid != 0 ||
+			TransactionIdIsInProgress(prepared->xid))
+			continue;
+
+		LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+		taken = place->dboid == MyDatabaseId && place->gid == 0 &&
+			place->xid == prepared->xid;
+		if (taken)
+			place->dboid = InvalidOid;
+		LWLockRelease(dbopt_shared->lock);
+	}
+	return taken;
 }

@@ -16,4 +16,10 @@ extern void dbopt_prepared_put(const DbOptPrepared *prepared);
 /* Forgets the transaction.  False: nothing is known about it. */
 extern bool dbopt_prepared_take(uint64 gid, DbOptPrepared *prepared);
 
+/*
+ * Forgets a transaction of this database that no statement has prepared, and that
+ * has ended.  False: there is none.
+ */
+extern bool dbopt_prepared_take_ended(DbOptPrepared *prepared);
+
 #endif							/* DBOPT_PREPARED_H */

@@ -369,7 +369,9 @@ typedef struct DbOptHold
 typedef struct DbOptPrepared
 {
 	Oid			dboid;			/* InvalidOid: free */
-	uint64		gid;			/* dbopt_prepared_hash() */
+	uint64		gid;			/* dbopt_prepared_hash(); 0: unknown, as no
+								 * statement has prepared it */
+	TransactionId xid;
 	int			ntypes;
 	uint64		types[DBOPT_NOTED_TYPES];
 	bool		many;
