@@ -136,6 +136,8 @@ dbopt_log_permits(int slot, DbOptLogKind kind)
 	{
 		budget->since = now;
 		budget->lines = 0;
+		budget->left_out_before += budget->left_out;
+		budget->left_out = 0;
 	}
 	permitted = budget->lines < DBOPT_LOG_LINES;
 	if (permitted)
@@ -149,26 +151,28 @@ dbopt_log_permits(int slot, DbOptLogKind kind)
 	return permitted;
 }
 
-/* Takes what was left out in a time that is over, of any kind. */
+/*
+ * Takes what was left out in times that are over, of any kind.  Where lines keep
+ * coming, the next time begins with the first of them.
+ */
 static uint64
 take_left_out(int slot, DbOptLogKind kind, TimestampTz now, TimestampTz *next)
 {
 	slock_t    *mutex;
 	DbOptLogBudget *budget = &get_budgets(slot, &mutex)[kind];
-	uint64		left_out = 0;
+	TimestampTz over;
+	uint64		left_out;
 
 	SpinLockAcquire(mutex);
-	if (budget->left_out > 0)
+	left_out = budget->left_out_before;
+	budget->left_out_before = 0;
+	over = budget->since + DBOPT_LOG_PERIOD_US;
+	if (budget->left_out > 0 && over > now)
+		*next = Min(*next, over);
+	else
 	{
-		TimestampTz over = budget->since + DBOPT_LOG_PERIOD_US;
-
-		if (over > now)
-			*next = Min(*next, over);
-		else
-		{
-			left_out = budget->left_out;
-			budget->left_out = 0;
-		}
+		left_out += budget->left_out;
+		budget->left_out = 0;
 	}
 	SpinLockRelease(mutex);
 	return left_out;

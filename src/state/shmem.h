@@ -291,6 +291,7 @@ typedef struct DbOptLogBudget
 	TimestampTz since;
 	int			lines;
 	uint64		left_out;		/* and not told yet */
+	uint64		left_out_before;	/* the same, in periods that are over */
 } DbOptLogBudget;
 
 /*

@@ -102,6 +102,21 @@ foreach my $operation (qw(event.retry event.give_up))
 		"$operation: some lines, and the number of the others");
 }
 
+# Where they keep coming, the number is told meanwhile, not when all are through.
+sql(q{
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
+	VALUES ('never', 1, '10 ms', '10 ms', 'none', true, 1000000);
+	CREATE FUNCTION refuse(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM count(*) FROM generate_series(1, 2000);
+		RAISE 'never';
+	END $$;
+	SELECT dbopt_register_handler('steady', 'STEADY', 'refuse(events)', policy => 'never');
+	SELECT put('STEADY', 300000)});
+wait_for_line('they keep coming', q{d ->> 'handler' = 'steady' AND d ? 'left_out'});
+cmp_ok(sql(q{SELECT failures FROM dbopt_retry_stats() WHERE handler = 'steady'}), '<', 300000, '... when their number is told first');
+sql(q{SELECT dbopt_unregister_handler('steady', discard => true)});
+
 # ---- breakers ------------------------------------------------------------
 
 sql(q{SELECT put('BREAKS', 1)});
