@@ -292,6 +292,16 @@ dbopt_crew_calls(void)
 	return count;
 }
 
+bool
+dbopt_crew_works_for(int32 handler_id)
+{
+	for (int i = 0; i < nmembers; i++)
+		if (members[i].state == DBOPT_SESSION_BUSY &&
+			members[i].job.handler_id == handler_id)
+			return true;
+	return dbopt_crew_strangers(handler_id) > 0;
+}
+
 int
 dbopt_crew_alive(void)
 {

@@ -117,6 +117,9 @@ extern void dbopt_crew_log(const char *message, Oid role,
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);
 
+/* Is a session at work for this handler, one of these or one of its own? */
+extern bool dbopt_crew_works_for(int32 handler_id);
+
 /*
  * Cancels the build of this index, if it is for the declaration with this hash;
  * also a session of an earlier scheduler's.

@@ -12,6 +12,7 @@
 #include "engine/locked.h"
 #include "engine/probation.h"
 #include "engine/schedule.h"
+#include "miscadmin.h"
 #include "policy/backoff.h"
 #include "state/circuit.h"
 #include "state/departure.h"
@@ -172,6 +173,17 @@ delivery_ended(DbOptTrack *track, const DbOptJob *job,
 		dbopt_track_want(track, track->last_news, now);
 }
 
+/*
+ * The handler was removed while sessions were at work for it: the last of them
+ * leaves its slot to others.
+ */
+static void
+handler_left(int32 handler_id)
+{
+	if (handler_id > 0 && !dbopt_crew_works_for(handler_id))
+		dbopt_handler_release(MyDatabaseId, handler_id);
+}
+
 void
 dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 						TimestampTz now)
@@ -185,6 +197,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 		dbopt_builds_finished(job, result, now);
 	if (lane != NULL)
 		lane->running--;
+	else
+		handler_left(job->handler_id);
 	if (lane != NULL && result->first_retry_at != 0)
 		dbopt_lane_set_retry(lane, result->first_retry_at);
 	if (lane != NULL && result->outcome == DBOPT_JOB_LOCKED)

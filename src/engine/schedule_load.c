@@ -45,8 +45,8 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 	lane->open = handler->usable && !handler->paused && !config->paused;
 }
 
-/* Once the slots of handlers that have gone are free. */
-static void
+/* False: there is no slot for it. */
+static bool
 attach_lane(const DbOptHandler *handler)
 {
 	DbOptLane  *lane = dbopt_lane_find(handler->handler_id);
@@ -58,6 +58,25 @@ attach_lane(const DbOptHandler *handler)
 	retry_at = dbopt_retry_first_due(handler->handler_id);
 	if (retry_at != DBOPT_NEVER)
 		dbopt_lane_set_retry(lane, retry_at);
+	return lane->slot >= 0;
+}
+
+/*
+ * Once the slots of handlers that have gone are free.  The circuit breaker for
+ * callers comes first.
+ */
+static void
+attach_lanes(const DbOptConfig *config)
+{
+	ListCell   *cell;
+	bool		all;
+
+	dbopt_handlers_want(MyDatabaseId, true);
+	all = dbopt_handler_attach(MyDatabaseId, 0, "database") >= 0;
+	foreach(cell, config->handlers)
+		all &= attach_lane(lfirst(cell));
+	if (all)
+		dbopt_handlers_want(MyDatabaseId, false);
 }
 
 static void
@@ -79,7 +98,9 @@ mark_roles(void)
 
 /*
  * Gives back the slots of handlers that are no longer registered, also of
- * those that went while no scheduler was there.
+ * those that went while no scheduler was there.  A session that is still at
+ * work for one would count in the slot's next handler: that slot is given back
+ * when the session is done.
  */
 static void
 release_slots(void)
@@ -98,7 +119,8 @@ release_slots(void)
 		LWLockRelease(dbopt_shared->lock);
 
 		if (dboid == MyDatabaseId && handler_id != 0 &&
-			dbopt_lane_find(handler_id) == NULL)
+			dbopt_lane_find(handler_id) == NULL &&
+			!dbopt_crew_works_for(handler_id))
 			dbopt_handler_release(dboid, handler_id);
 	}
 }
@@ -121,8 +143,7 @@ load_lanes(const DbOptConfig *config)
 			dbopt_lane_drop(lane);
 	}
 	release_slots();
-	foreach(cell, config->handlers)
-		attach_lane(lfirst(cell));
+	attach_lanes(config);
 	mark_roles();
 }
 

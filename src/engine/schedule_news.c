@@ -72,7 +72,7 @@ apply_news(DbOptDatabase *database, const DbOptNews *news, uint64 number,
 		undiscovered = true;
 	}
 	what.discover = news->config || discover_at <= now;
-	what.lanes = news->config;
+	what.lanes = news->config || news->orphans;
 	what.objects = news->objects;
 	return what;
 }

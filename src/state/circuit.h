@@ -21,6 +21,12 @@ extern int	dbopt_handler_find(Oid dboid, int32 handler_id);
 /* The same, under dbopt_shared->lock; InvalidOid looks for a free one. */
 extern int	dbopt_handler_find_locked(Oid dboid, int32 handler_id);
 extern bool dbopt_handler_slot_is_free(void);
+
+/*
+ * By a scheduler, before it attaches its handlers, and after that if all of them
+ * have a slot: one that does not is told when some slot becomes free.
+ */
+extern void dbopt_handlers_want(Oid dboid, bool wanting);
 extern void dbopt_handler_release(Oid dboid, int32 handler_id);
 extern void dbopt_handlers_release(Oid dboid);
 

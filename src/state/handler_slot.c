@@ -125,6 +125,18 @@ dbopt_handler_find(Oid dboid, int32 handler_id)
 	return number;
 }
 
+void
+dbopt_handlers_want(Oid dboid, bool wanting)
+{
+	DbOptDatabase *database;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	database = dbopt_database_find(dboid);
+	if (database != NULL)
+		pg_atomic_write_u32(&database->wants_handler, wanting ? 1 : 0);
+	LWLockRelease(dbopt_shared->lock);
+}
+
 bool
 dbopt_handler_slot_is_free(void)
 {
@@ -134,6 +146,24 @@ dbopt_handler_slot_is_free(void)
 	found = dbopt_handler_find_locked(InvalidOid, 0) >= 0;
 	LWLockRelease(dbopt_shared->lock);
 	return found;
+}
+
+/* Has schedulers whose handlers have found no slot look for one again. */
+static void
+tell_wanting(void)
+{
+	Assert(LWLockHeldByMeInMode(dbopt_shared->lock, LW_EXCLUSIVE));
+
+	for (int i = 0; i < DBOPT_MAX_DATABASES; i++)
+	{
+		DbOptDatabase *database = dbopt_database_slot(i);
+
+		if (database->scheduler_pid == 0 ||
+			pg_atomic_exchange_u32(&database->wants_handler, 0) == 0)
+			continue;
+		dbopt_news_put_config(database);
+		dbopt_process_wake(database->scheduler_procno);
+	}
 }
 
 /* Gives a slot back: the handler is no longer registered. */
@@ -147,7 +177,10 @@ dbopt_handler_release(Oid dboid, int32 handler_id)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	number = dbopt_handler_find_locked(dboid, handler_id);
 	if (number >= 0)
+	{
 		dbopt_handler_slot(number)->dboid = InvalidOid;
+		tell_wanting();
+	}
 	LWLockRelease(dbopt_shared->lock);
 }
 
@@ -155,6 +188,8 @@ dbopt_handler_release(Oid dboid, int32 handler_id)
 void
 dbopt_handlers_release(Oid dboid)
 {
+	bool		found = false;
+
 	if (dbopt_shared == NULL)
 		return;
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
@@ -163,8 +198,13 @@ dbopt_handlers_release(Oid dboid)
 		DbOptHandlerState *state = dbopt_handler_slot(number);
 
 		if (state->dboid == dboid)
+		{
 			state->dboid = InvalidOid;
+			found = true;
+		}
 	}
+	if (found)
+		tell_wanting();
 	LWLockRelease(dbopt_shared->lock);
 }
 

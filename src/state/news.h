@@ -35,6 +35,7 @@ extern void dbopt_news_note_replicated(XactEvent event, bool noted);
 extern void dbopt_news_unwant(DbOptDatabase *database, uint64 type);
 extern void dbopt_news_want_all(DbOptDatabase *database);
 extern bool dbopt_news_take(DbOptDatabase *database, DbOptNews *news);
+extern void dbopt_news_put_config(DbOptDatabase *database);
 extern void dbopt_news_put_orphan(Oid dboid);
 extern bool dbopt_launcher_news_take(DbOptLauncherNews *news);
 extern void dbopt_launcher_news_put(Oid dboid);

@@ -46,6 +46,17 @@ dbopt_news_take(DbOptDatabase *database, DbOptNews *news)
 }
 
 /*
+ * Has the scheduler read its handlers again.
+ */
+void
+dbopt_news_put_config(DbOptDatabase *database)
+{
+	SpinLockAcquire(&database->news_mutex);
+	database->news.config = true;
+	SpinLockRelease(&database->news_mutex);
+}
+
+/*
  * What a session had in its hands is nobody's now, and its scheduler is no
  * longer there to know.  The caller holds dbopt_shared->lock.
  */

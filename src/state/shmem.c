@@ -90,6 +90,7 @@ init_databases(void)
 
 		pg_atomic_init_u32(&database->wants_session, 0);
 		pg_atomic_init_u32(&database->reclaim, 0);
+		pg_atomic_init_u32(&database->wants_handler, 0);
 		pg_atomic_init_u64(&database->news_taken, 1);
 		pg_atomic_init_u32(&database->active, 0);
 		pg_atomic_init_u32(&database->pending, 0);

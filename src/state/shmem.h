@@ -131,6 +131,8 @@ typedef struct DbOptDatabase
 	pg_atomic_uint32 wants_session; /* found no free slot in the cluster, for
 									 * a session or the scheduler */
 	pg_atomic_uint32 reclaim;	/* another database wants a session slot */
+	pg_atomic_uint32 wants_handler; /* some handler, or the breaker
+									 * "database", has no slot */
 	pg_atomic_uint64 news_taken;	/* how often the scheduler took news, and
 									 * 1: never 0, which looked_at has first */
 	pg_atomic_uint32 active;	/* jobs assigned and not finished */

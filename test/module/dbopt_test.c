@@ -7,7 +7,9 @@
  * column "arg" is for that function.  When that returns, the handler writes
  * down by SPI that the event is done.
  *
- * Preloaded, it makes every query of who has set dbopt_test.refuse fail.
+ * Preloaded, it makes every query of who has set dbopt_test.refuse fail, and
+ * with dbopt_test.refuse_last_lines what a process says of circuit breakers as it
+ * ends.
  */
 #include "postgres.h"
 
@@ -23,12 +25,14 @@
 #include "optimizer/planner.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 PG_MODULE_MAGIC;
@@ -149,6 +153,34 @@ compute_until(const char *arg)
 	FreeFile(file);
 	while (access(begun, F_OK) == 0 && access(arg, F_OK) != 0)
 		compute_deaf("10");
+}
+
+static const char *stay_until = NULL;	/* NULL: do not stay */
+
+/* What the transaction has locked is free for others by now. */
+static void
+stay_committed(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+			   void *arg)
+{
+	const char *file = stay_until;
+
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_commit ||
+		!is_top_level || file == NULL)
+		return;
+	stay_until = NULL;
+	compute_until(file);
+}
+
+/* Has the transaction's commit end only as compute_until() does. */
+static void
+commit_until(const char *arg)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterResourceReleaseCallback(stay_committed, NULL);
+	registered = true;
+	stay_until = MemoryContextStrdup(TopMemoryContext, arg);
 }
 
 static void
@@ -334,6 +366,7 @@ static const Act acts[] = {
 	{"compute_well", compute_well},
 	{"compute_deaf", compute_deaf},
 	{"compute_until", compute_until},
+	{"commit_until", commit_until},
 	{"crash", crash},
 	{"leave_fatally", leave_fatally},
 	{"leave_silently", leave_silently},
@@ -471,6 +504,21 @@ plan(Query *query, const char *text, int options, ParamListInfo params)
 		standard_planner(query, text, options, params);
 }
 
+/* ---- lines of the log that fail ------------------------------------------ */
+
+static emit_log_hook_type previous_log_hook = NULL;
+static bool refuse_last_lines = false;
+
+static void
+emit_log(ErrorData *error)
+{
+	if (refuse_last_lines && proc_exit_inprogress && error->message != NULL &&
+		strstr(error->message, "circuit breaker") != NULL)
+		ereport(ERROR, (errmsg("no line is written")));
+	if (previous_log_hook != NULL)
+		previous_log_hook(error);
+}
+
 void
 _PG_init(void)
 {
@@ -479,6 +527,12 @@ _PG_init(void)
 	DefineCustomBoolVariable("dbopt_test.refuse", "Makes queries fail.", NULL,
 							 &refuse, false, PGC_USERSET, 0, NULL, NULL,
 							 NULL);
+	DefineCustomBoolVariable("dbopt_test.refuse_last_lines",
+							 "Makes lines about breakers fail.", NULL,
+							 &refuse_last_lines, false, PGC_USERSET, 0, NULL,
+							 NULL, NULL);
 	previous_planner = planner_hook;
 	planner_hook = plan;
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = emit_log;
 }

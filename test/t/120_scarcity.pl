@@ -213,5 +213,25 @@ is($node->safe_psql('postgres', q{SELECT status, detail FROM dbopt_health() WHER
 $node->safe_psql('postgres', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data) VALUES ('H6', 'a', dbopt_uuid_v7(), '{}')});
 ok($node->poll_query_until('postgres', q{SELECT failures = 2 FROM dbopt_retry_stats() WHERE handler = 'h6'}), '... and its attempts are counted');
 
+# So does one in another database, and the circuit breaker for callers there.
+$node->safe_psql('postgres', 'DROP EXTENSION dbopt CASCADE');
+$node->safe_psql('other', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_attach_events('log');
+	SELECT dbopt_register_handler('o' || n, 'O' || n, 'handle(log)') FROM generate_series(1, 3) n});
+ok($node->poll_query_until('other', q{SELECT count(stats_since) = 3 FROM dbopt_retry_stats()}), 'a database has all slots');
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_attach_events('log');
+	SELECT dbopt_register_handler('plain', 'PLAIN', 'handle(log)')});
+ok( $node->poll_query_until('postgres', q{SELECT detail ~ 'in use: "plain", "database"; ' FROM dbopt_health() WHERE check_name = 'handlers'}),
+	'another one has none');
+$node->safe_psql('other', q{SELECT dbopt_unregister_handler('o' || n) FROM generate_series(1, 2) n});
+ok($node->poll_query_until('postgres', q{SELECT stats_since IS NOT NULL FROM dbopt_retry_stats()}), '... until its handler gets one that becomes free');
+is($node->safe_psql('postgres', q{SELECT status, detail FROM dbopt_health() WHERE check_name = 'handlers'}), 'healthy|all are ready', '... which health says');
+$node->safe_psql('postgres', q{SELECT dbopt_trip_circuit_breaker('database')});
+(undef, undef, $error) = $node->psql('postgres', q{SELECT dbopt_with_connection('SELECT 1')});
+like($error, qr/circuit breaker "database" is open/, '... and callers their circuit breaker');
+
 $node->stop('fast');
 done_testing();
