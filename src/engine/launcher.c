@@ -34,8 +34,8 @@
 #include "utils/timestamp.h"
 
 #define MAX_STARTING	3
-#define JUDGE_US		(30 * USECS_PER_SEC)	/* a database that has not
-												 * started by then is not
+#define JUDGE_US		(30 * USECS_PER_SEC)	/* a database that is still on
+												 * probation then is not
 												 * waited for */
 
 static HTAB *entries;
@@ -184,20 +184,20 @@ start_due(TimestampTz now)
  * Is this database on probation, or may it yet be?
  */
 static bool
-is_on_probation(const DbOptEntry *entry, TimestampTz now)
+is_on_probation(const DbOptEntry *entry)
 {
-	bool		in_time = now < judge_until;
-
 	if (!entry->listed || entry->held || entry->failures > 0)
 		return false;
 	if (entry->slot < 0 || entry->start_at != DBOPT_NEVER)
-		return entry->start_at != DBOPT_NEVER && in_time;
-	return dbopt_database_on_probation(entry->slot, in_time);
+		return entry->start_at != DBOPT_NEVER;
+	return dbopt_database_on_probation(entry->slot);
 }
 
 /*
  * After an unclean end: when all databases have run what may have caused it,
- * they may go on with the rest.  Returns when to look again.
+ * they may go on with the rest.  A scheduler may be kept from its rounds, by a
+ * lock for one: the others do not wait for it for ever.  Returns when to look
+ * again.
  */
 static TimestampTz
 end_probation(TimestampTz now)
@@ -210,9 +210,9 @@ end_probation(TimestampTz now)
 		return DBOPT_NEVER;
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		on = on || is_on_probation(entry, now);
-	if (on)
-		return now < judge_until ? judge_until : DBOPT_NEVER;
+		on = on || is_on_probation(entry);
+	if (on && now < judge_until)
+		return judge_until;
 	pg_atomic_write_u32(&dbopt_shared->probation, 0);
 	dbopt_schedulers_wake();
 	return DBOPT_NEVER;

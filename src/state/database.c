@@ -105,7 +105,7 @@ dbopt_database_adopt(int slot, uint32 *generation)
 }
 
 bool
-dbopt_database_on_probation(int slot, bool in_time)
+dbopt_database_on_probation(int slot)
 {
 	DbOptDatabase *database = dbopt_database_slot(slot);
 	DbOptSchedulerState state;
@@ -113,20 +113,10 @@ dbopt_database_on_probation(int slot, bool in_time)
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
 	state = database->state;
 	LWLockRelease(dbopt_shared->lock);
-	if (state == DBOPT_SCHEDULER_STARTING)
-		return in_time;
-	if (state != DBOPT_SCHEDULER_RUNNING)
-		return false;
-	switch ((DbOptProbation) pg_atomic_read_u32(&database->probation))
-	{
-		case DBOPT_PROBATION_AHEAD:
-			return in_time;
-		case DBOPT_PROBATION_ON:
-			return true;
-		case DBOPT_PROBATION_OVER:
-			break;
-	}
-	return false;
+	if (state == DBOPT_SCHEDULER_RUNNING)
+		return pg_atomic_read_u32(&database->probation) !=
+			DBOPT_PROBATION_OVER;
+	return state == DBOPT_SCHEDULER_STARTING;
 }
 
 static void

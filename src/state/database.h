@@ -23,11 +23,8 @@ extern DbOptPrepare dbopt_database_prepare(Oid dboid, int *slot,
 										   TimestampTz *until);
 extern void dbopt_database_release(int slot);
 
-/*
- * Is the database on probation?  One whose scheduler cannot say yet is with
- * "in_time".
- */
-extern bool dbopt_database_on_probation(int slot, bool in_time);
+/* Is the database on probation?  So is one whose scheduler cannot say yet. */
+extern bool dbopt_database_on_probation(int slot);
 
 /*
  * For a new launcher: whose slot this is, InvalidOid for nobody's.  A
