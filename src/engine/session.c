@@ -62,7 +62,7 @@ static volatile sig_atomic_t told_to_end = false;	/* by a signal */
  * slot has another owner by now.
  */
 static void
-give_back(DbOptSession *session)
+give_back(const DbOptSession *session)
 {
 	if (session->admission.granted == 0 && session->in_flight == 0)
 		return;
@@ -118,20 +118,21 @@ count(const DbOptSession *session, DbOptPoolEvent event)
 
 /*
  * Runs when the process has left the ProcArray and holds no locks, so that
- * whoever waits for it to go may count connections then.
+ * whoever waits for it to go may count connections then.  What may fail comes
+ * last: a breaker that opens is logged.
  */
 static void
 session_exit(int code, Datum arg)
 {
 	DbOptSession *session = dbopt_my_session;
-	Oid			dboid;
+	DbOptSession held;
 	bool		orphaned;
 	bool		alone;
 
 	if (session == NULL)
 		return;
-	give_back(session);
 	dbopt_my_session = NULL;
+	held = *session;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (session->job.kind == DBOPT_JOB_SQL)
@@ -139,21 +140,21 @@ session_exit(int code, Datum arg)
 	if (session->state == DBOPT_SESSION_BUSY)
 		count(session, DBOPT_POOL_ERROR);
 	dbopt_session_failure_tell(session);
-	dboid = session->dboid;
 	session->dboid = InvalidOid;
 	session->state = DBOPT_SESSION_FREE;
 	session->pid = 0;
 	orphaned = !scheduler_present(session);
 	alone = orphaned && session->job.kind == DBOPT_JOB_SUSPECTS;
 	if (orphaned)
-		dbopt_news_put_orphan(dboid);
+		dbopt_news_put_orphan(held.dboid);
 	wake_waiting_schedulers();
 	LWLockRelease(dbopt_shared->lock);
 	if (alone)
-		dbopt_solo_give_back(session->database);
+		dbopt_solo_give_back(held.database);
 
 	ConditionVariableBroadcast(&dbopt_shared->worker_gone);
-	dbopt_scheduler_wake(dboid);
+	dbopt_scheduler_wake(held.dboid);
+	give_back(&held);
 }
 
 /*
