@@ -18,8 +18,8 @@
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
 #include "compat.h"
-#include "engine/catalog.h"
 #include "engine/config.h"
+#include "engine/extension.h"
 #include "engine/index_own.h"
 #include "engine/index_state.h"
 #include "miscadmin.h"
@@ -30,7 +30,10 @@
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 
-/* Is our name among those of a DROP EXTENSION or DROP SCHEMA? */
+/* The extension that ours requires: to drop it with CASCADE drops ours, too. */
+#define REQUIRED "pg_trgm"
+
+/* Is this name among those of a DROP EXTENSION or DROP SCHEMA? */
 static bool
 is_named(const DropStmt *statement, const char *name)
 {
@@ -47,26 +50,29 @@ is_named(const DropStmt *statement, const char *name)
 }
 
 static bool
-drops_by_name(const DropStmt *statement, Oid extension)
+is_cascading(Node *statement)
 {
-	Oid			schema = dbopt_schema_oid();
-
-	switch (statement->removeType)
-	{
-		case OBJECT_EXTENSION:
-			return is_named(statement, "dbopt") &&
-				dbopt_owns_extension(extension, GetUserId());
-		case OBJECT_SCHEMA:
-			return statement->behavior == DROP_CASCADE &&
-				is_named(statement, get_namespace_name(schema)) &&
-				dbopt_owns_namespace(schema, GetUserId());
-		default:
-			return false;
-	}
+	return (IsA(statement, DropStmt) ?
+			((DropStmt *) statement)->behavior :
+			((DropOwnedStmt *) statement)->behavior) == DROP_CASCADE;
 }
 
 static bool
-drops_by_owner(const DropOwnedStmt *statement, Oid extension)
+drops_by_name(const DropStmt *statement, const char *name, Oid extension)
+{
+	Oid			schema;
+
+	if (statement->removeType == OBJECT_EXTENSION)
+		return is_named(statement, name) &&
+			dbopt_owns_extension(extension, GetUserId());
+	schema = dbopt_extension_schema(name);
+	return statement->behavior == DROP_CASCADE &&
+		is_named(statement, get_namespace_name(schema)) &&
+		dbopt_owns_namespace(schema, GetUserId());
+}
+
+static bool
+drops_by_owner(const DropOwnedStmt *statement, const char *name, Oid extension)
 {
 	ListCell   *cell;
 
@@ -76,33 +82,41 @@ drops_by_owner(const DropOwnedStmt *statement, Oid extension)
 
 		if (OidIsValid(role) && has_privs_of_role(GetUserId(), role) &&
 			(dbopt_owns_extension(extension, role) ||
-			 dbopt_owns_namespace(dbopt_schema_oid(), role)))
+			 dbopt_owns_namespace(dbopt_extension_schema(name), role)))
 			return true;
 	}
 	return false;
 }
 
 static bool
-drops_extension(Node *statement)
+drops(Node *statement, const char *name)
 {
-	Oid			extension;
+	Oid			extension = get_extension_oid(name, true);
 
-	if (!IsA(statement, DropStmt) && !IsA(statement, DropOwnedStmt))
-		return false;
-	extension = get_extension_oid("dbopt", true);
 	if (!OidIsValid(extension))
 		return false;
 	return IsA(statement, DropStmt) ?
-		drops_by_name((DropStmt *) statement, extension) :
-		drops_by_owner((DropOwnedStmt *) statement, extension);
+		drops_by_name((DropStmt *) statement, name, extension) :
+		drops_by_owner((DropOwnedStmt *) statement, name, extension);
+}
+
+/* May this kind of statement drop extensions? */
+static bool
+is_fit(Node *statement)
+{
+	if (!IsA(statement, DropStmt))
+		return IsA(statement, DropOwnedStmt);
+	return ((DropStmt *) statement)->removeType == OBJECT_EXTENSION ||
+		((DropStmt *) statement)->removeType == OBJECT_SCHEMA;
 }
 
 static bool
-is_cascading(Node *statement)
+drops_extension(Node *statement)
 {
-	return (IsA(statement, DropStmt) ?
-			((DropStmt *) statement)->behavior :
-			((DropOwnedStmt *) statement)->behavior) == DROP_CASCADE;
+	if (!is_fit(statement) || !OidIsValid(get_extension_oid("dbopt", true)))
+		return false;
+	return drops(statement, "dbopt") ||
+		(is_cascading(statement) && drops(statement, REQUIRED));
 }
 
 static void

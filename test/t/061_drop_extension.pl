@@ -94,6 +94,7 @@ $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($scheduler) s")
 my $pid = $node->safe_psql('postgres', $scheduler);
 foreach my $command (
 	'DROP EXTENSION dbopt CASCADE',
+	'DROP EXTENSION pg_trgm CASCADE',
 	'DROP SCHEMA home CASCADE',
 	'DROP OWNED BY postgres CASCADE')
 {
@@ -106,6 +107,36 @@ is($node->safe_psql('postgres', $scheduler), $pid, 'the workers stayed');
 $node->safe_psql('postgres', 'DROP EXTENSION dbopt');
 is($node->safe_psql('postgres', $scheduler),
 	'', 'there are none when the extension is gone');
+
+# To drop what the extension requires drops it as well, and waits for nobody.
+$node->safe_psql('postgres', q{
+	SET search_path = home, public;
+	CREATE EXTENSION dbopt SCHEMA home;
+	SELECT dbopt_attach_events('log');
+	CREATE FUNCTION hang(log) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); /* handler */ END';
+	SELECT dbopt_register_handler('hang', '*', 'hang(log)');
+	INSERT INTO log (event_type) VALUES ('T')});
+ok( $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'}),
+	'a handler is at work');
+foreach my $command (qw(EXTENSION SCHEMA))
+{
+	my $what = $command eq 'SCHEMA' ? 'required' : 'pg_trgm';
+	my ($status, $out, $err) = $node->psql('postgres', "SET statement_timeout = '60 s'; DROP $command $what CASCADE");
+
+	is($status, 0, "DROP $command $what CASCADE") or diag $err;
+	is($node->safe_psql('postgres', $scheduler), '', '... ends the workers');
+	last if $command eq 'SCHEMA';
+	$node->safe_psql('postgres', q{
+		CREATE SCHEMA required;
+		CREATE EXTENSION pg_trgm SCHEMA required;
+		SET search_path = home, public;
+		CREATE EXTENSION dbopt SCHEMA home;
+		SELECT dbopt_attach_events('log');
+		SELECT dbopt_register_handler('hang', '*', 'hang(log)');
+		INSERT INTO log (event_type) VALUES ('T')});
+	ok( $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'}),
+		'a handler is at work again');
+}
 
 $node->stop;
 done_testing();
