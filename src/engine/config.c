@@ -388,13 +388,14 @@ dbopt_config_look(void)
 	if (valid)
 		return current;
 
-	context = AllocSetContextCreate(CacheMemoryContext, "dbopt config",
+	context = AllocSetContextCreate(CurrentMemoryContext, "dbopt config",
 									ALLOCSET_SMALL_SIZES);
 	previous = MemoryContextSwitchTo(context);
 	watch();
 	before = generation;
 	current = config_read();
 	MemoryContextSwitchTo(previous);
+	MemoryContextSetParent(context, CacheMemoryContext);
 	if (config_context != NULL)
 		config_retire(config_context);
 	config_context = context;

@@ -193,5 +193,15 @@ is( $node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id), (SELECT c
 is(scalar(() = slurp_file($node->logfile) =~ /table "locked" wait for a lock on it/g), 1, 'the log has said so once');
 unlike(slurp_file($node->logfile), qr/a job of handler \d+ failed|has ended|deadlock detected/, 'nobody has called that a failure');
 
+# Who cannot read the configuration for such a lock has no memory in use for it.
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE dbopt_handler');
+my ($status, $contexts) = $node->psql(
+	'postgres', q{SET lock_timeout = '1 ms'} . q{;
+	SELECT dbopt_retry_stats()} x 10 . q{;
+	SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'dbopt config'}, on_error_stop => 0);
+is($contexts, '0', 'a configuration that could not be read is forgotten');
+$locker->quit;
+
 $node->stop;
 done_testing();
