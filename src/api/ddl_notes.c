@@ -84,6 +84,20 @@ dbopt_note_object(ObjectAccessType access, Oid classId, Oid objectId)
 	}
 }
 
+/* A session keeps what its role was in this when it logged in. */
+static bool
+changes_superuser(const AlterRoleStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, "superuser") == 0)
+			return true;
+	}
+	return false;
+}
+
 static bool
 is_lasting_name(const RangeVar *name)
 {
@@ -96,7 +110,8 @@ is_lasting_name(const RangeVar *name)
 /*
  * What no object access hook tells in time: an index that is built
  * concurrently is valid only at the end, partitions come and go, and so do
- * rights to connect, by grants on databases and of roles.
+ * rights to connect, by grants on databases and of roles; and that a role is, or
+ * is not, a superuser any longer.
  */
 static void
 note_affected(Node *statement)
@@ -123,6 +138,10 @@ note_affected(Node *statement)
 			break;
 		case T_GrantRoleStmt:
 			dbopt_news_note_roles();
+			break;
+		case T_AlterRoleStmt:
+			if (changes_superuser((AlterRoleStmt *) statement))
+				dbopt_news_note_settings();
 			break;
 		default:
 			break;

@@ -10,7 +10,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('attackers');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 2\nfsync = off");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 2\ndbopt.pool_idle_timeout = '1 h'\nfsync = off");
 $node->start;
 
 sub sql
@@ -132,6 +132,18 @@ sql(q{ALTER ROLE app SET role = 'boss'; TRUNCATE who; INSERT INTO log VALUES (10
 drained('a role whose default is to be another');
 is(sql('SELECT who, login FROM who'), 'app|app', '... runs handlers as itself');
 sql('ALTER ROLE app RESET role; SELECT dbopt_discard_dead_letters()');
+
+# ---- a role that was a superuser ----------------------------------------------------
+
+# Sessions that it has left in the pool have logged in as one.
+sql('CREATE ROLE fallen LOGIN SUPERUSER');
+my $climb = q{SELECT * FROM dbopt_with_connection('SET SESSION AUTHORIZATION postgres; SELECT current_user AS u')};
+is(as_role('fallen', $climb), '{"u": "postgres"}', 'a superuser may become anybody');
+sql('ALTER ROLE fallen NOSUPERUSER');
+like(as_role('fallen', $climb), qr/permission denied to set session authorization/, 'who is none any longer may not');
+sql('ALTER ROLE fallen SUPERUSER');
+is(as_role('fallen', $climb), '{"u": "postgres"}', 'and may when it is one again');
+sql('DROP ROLE fallen');
 
 # ---- dblink, from the server to itself ---------------------------------------------
 
