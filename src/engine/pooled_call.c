@@ -33,6 +33,7 @@ typedef struct PooledCall
 	TimestampTz deadline;		/* for a session to be there */
 	Tuplestorestate *store;
 	TupleDesc	desc;
+	MemoryContext scratch;		/* of a notice */
 	bool		done;
 	ErrorData  *error;			/* that the session raised */
 } PooledCall;
@@ -175,6 +176,8 @@ call_ended(dsm_segment *segment, Datum arg)
 static void
 begin_call(PooledCall *call, const DbOptPooledRequest *request)
 {
+	call->scratch = AllocSetContextCreate(CurrentMemoryContext, "dbopt notice",
+										  ALLOCSET_SMALL_SIZES);
 	dbopt_pooled_segment_make(request, &call->segment);
 	on_dsm_detach(call->segment.segment, call_ended,
 				  PointerGetDatum(call->segment.gone));
@@ -215,13 +218,17 @@ parse_error(const char *data, Size length, ErrorData *error)
 									  verified(error->internalquery));
 }
 
+/* There may be any number of them. */
 static void
-pass_notice(const char *data, Size length)
+pass_notice(const PooledCall *call, const char *data, Size length)
 {
+	MemoryContext previous = MemoryContextSwitchTo(call->scratch);
 	ErrorData	notice;
 
 	parse_error(data, length, &notice);
 	ThrowErrorData(&notice);
+	MemoryContextSwitchTo(previous);
+	MemoryContextReset(call->scratch);
 }
 
 /* The session's end need not be the caller's. */
@@ -265,7 +272,7 @@ take_message(PooledCall *call, const char *data, Size length)
 			dbopt_pooled_rows_store(data, length, call->store, call->desc);
 			break;
 		case 'N':
-			pass_notice(data + 1, length - 1);
+			pass_notice(call, data + 1, length - 1);
 			break;
 		case 'E':
 			take_error(call, data + 1, length - 1);
@@ -380,6 +387,7 @@ dbopt_pooled_call(const DbOptPooledRequest *request, Tuplestorestate *store,
 	else
 		report_failure(counts(call.error));
 	dsm_detach(call.segment.segment);
+	MemoryContextDelete(call.scratch);
 	if (call.error != NULL)
 		ThrowErrorData(call.error);
 }

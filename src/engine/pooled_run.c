@@ -102,8 +102,8 @@ check_params_allowed(const PooledRun *run)
 /* ---- a statement --------------------------------------------------------- */
 
 /*
- * In the run's context.  A parameter gets its type from where it stands, as a
- * literal of no type would.
+ * In the statement's context.  A parameter gets its type from where it stands,
+ * as a literal of no type would.
  */
 static void
 plan_statement(const DbOptPooledRequest *request, Statement *statement)
@@ -153,13 +153,17 @@ run_portal(const PooledRun *run, const Statement *statement,
 	PortalDrop(portal, false);
 }
 
+/* Its memory outlives the transactions that it may end, and no more. */
 static void
 run_statement(const PooledRun *run, const char *text, RawStmt *raw, bool last)
 {
+	MemoryContext context = AllocSetContextCreate(run->context,
+												  "dbopt statement",
+												  ALLOCSET_DEFAULT_SIZES);
 	DestReceiver *receiver = None_Receiver;
 	Statement	statement = {0};
 
-	MemoryContextSwitchTo(run->context);
+	MemoryContextSwitchTo(context);
 	CHECK_FOR_INTERRUPTS();
 	statement.text = text;
 
@@ -169,6 +173,7 @@ run_statement(const PooledRun *run, const char *text, RawStmt *raw, bool last)
 		receiver = dbopt_pooled_rows_create();
 	run_portal(run, &statement, receiver);
 	MemoryContextSwitchTo(run->context);
+	MemoryContextDelete(context);
 	CommandCounterIncrement();
 }
 

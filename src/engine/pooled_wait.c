@@ -16,6 +16,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* ---- no session in time -------------------------------------------------- */
@@ -249,9 +250,14 @@ raise_deadlock(const Search *search)
 			 errhint("What a transaction has locked cannot be used by another one that it waits for.")));
 }
 
+/* Asked again and again while the session is at work, be it for days. */
 void
 dbopt_pooled_check_deadlock(void)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "dbopt deadlock search",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext previous = MemoryContextSwitchTo(context);
 	Search		search = {.size = 16};
 
 	search.pids = palloc(search.size * sizeof(pid_t));
@@ -259,6 +265,6 @@ dbopt_pooled_check_deadlock(void)
 	if (find_cycle(&search) &&
 		dbopt_caller_become_victim(search.pids, search.count))
 		raise_deadlock(&search);
-	pfree(search.pids);
-	pfree(search.from);
+	MemoryContextSwitchTo(previous);
+	MemoryContextDelete(context);
 }

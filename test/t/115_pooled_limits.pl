@@ -18,6 +18,7 @@ $node->append_conf(
 	shared_preload_libraries = 'dbopt'
 	deadlock_timeout = '50 ms'
 	fsync = off
+	max_connections = 200
 	work_mem = '1 MB'
 	dbopt.pool_max = 1
 	dbopt.pool_idle_timeout = '1 h'
@@ -77,6 +78,32 @@ is( sql( q{SELECT max((x ->> 'b')::bigint) - min((x ->> 'b')::bigint) < 1000000 
 		  . ' x'),
 	't',
 	'while rows are sent, the session holds few of them');
+
+# The most that the caller's process has had at a time, in kB: rows that do not
+# fit into work_mem, notices, and looks for deadlocks, which may go on for days.
+SKIP:
+{
+	skip 'the system does not tell what a process has had', 3 if !-r '/proc/self/status';
+	sql(q{CREATE FUNCTION peak() RETURNS int LANGUAGE sql AS
+		$$SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\\s+(\\d+)')::int$$});
+	my %most = (
+		'a million rows' => [ $many, 20_000 ],
+		'50,000 notices' => [ 'SELECT ' . call(q{DO 'BEGIN FOR i IN 1 .. 50000 LOOP RAISE NOTICE ''%'', i; END LOOP; END'}), 20_000 ],
+		'a statement that lasts' => [ q{SET deadlock_timeout = '1 ms'; SELECT } . call('SELECT pg_sleep(3) -- work'), 10_000 ]);
+	foreach my $what (sort keys %most)
+	{
+		my ($statement, $most) = @{ $most{$what} };
+		my (undef, $printed) = $node->psql('postgres', 'SELECT ' . call('SELECT 1') . "; SELECT peak(); $statement; SELECT peak()");
+		my @peaks = $printed =~ /^(\d+)$/mg;
+
+		cmp_ok($peaks[-1] - $peaks[0], '<', $most, "$what: the caller keeps none of them");
+	}
+}
+
+# What a session needs for one statement is not there for the next.
+my $b = sql('SELECT * FROM ' . call("SELECT 1; $bytes")) =~ s/\D//gr;
+cmp_ok(sql(q{SELECT x -> 'b' FROM dbopt_with_connection(repeat('SELECT 1;', 20000) || '} . "$bytes') x") - $b,
+	'<', 20_000 * 2_000, '20,000 statements in a text');
 
 sql(q{CREATE FUNCTION call_often(n int) RETURNS bigint LANGUAGE plpgsql AS $$
 	BEGIN
@@ -159,6 +186,8 @@ is($caller_psql->query('\echo :LAST_ERROR_SQLSTATE'), '40P01', 'its pool session
 $caller_psql->query('ROLLBACK');
 ok($third->finish, 'and the third can go on');
 $caller_psql->quit;
+like(failure('SELECT ' . call('CREATE INDEX CONCURRENTLY a_i ON a (i)')), qr/ERROR:  40P01/,
+	'what waits for all older transactions waits for its caller, too');
 
 # ---- adaptive delays -----------------------------------------------------
 
