@@ -193,13 +193,11 @@ begin_call(PooledCall *call, const DbOptPooledRequest *request)
 /* ---- what the session says ----------------------------------------------- */
 
 /* Whatever encoding the statement has chosen, it is not taken over unseen. */
-static const char *
-verified(const char *text)
+static void
+verify(char **text)
 {
-	if (text == NULL || pg_verifymbstr(text, strlen(text), true))
-		return text;
-
-	return "(text in another encoding)";
+	if (*text !=NULL && !pg_verifymbstr(*text, strlen(*text), true))
+		*text = pstrdup("(text in another encoding)");
 }
 
 static void
@@ -210,12 +208,16 @@ parse_error(const char *data, Size length, ErrorData *error)
 	initStringInfo(&message);
 	appendBinaryStringInfo(&message, data, length);
 	pq_parse_errornotice(&message, error);
-	error->message = unconstify(char *, verified(error->message));
-	error->detail = unconstify(char *, verified(error->detail));
-	error->hint = unconstify(char *, verified(error->hint));
-	error->context = unconstify(char *, verified(error->context));
-	error->internalquery = unconstify(char *,
-									  verified(error->internalquery));
+	verify(&error->message);
+	verify(&error->detail);
+	verify(&error->hint);
+	verify(&error->context);
+	verify(&error->internalquery);
+	verify(&error->schema_name);
+	verify(&error->table_name);
+	verify(&error->column_name);
+	verify(&error->datatype_name);
+	verify(&error->constraint_name);
 }
 
 /* There may be any number of them. */

@@ -246,9 +246,11 @@ run_request(void *arg)
 	CommitTransactionCommand();
 }
 
+/* In the caller's encoding: a reset has returned to the role's own. */
 static void
 answer(ErrorData *error)
 {
+	SetClientEncoding(GetDatabaseEncoding());
 	if (error != NULL)
 		dbopt_exec_send_error(error);
 	else
@@ -261,7 +263,10 @@ length_of(const char *text)
 	return text == NULL ? 0 : strlen(text);
 }
 
-/* At most: what is not counted are names, numbers and places in the source. */
+/*
+ * At most: what is not counted are numbers and places in the source.  Names may
+ * be any texts that RAISE was given.
+ */
 static Size
 answer_size(const ErrorData *error)
 {
@@ -270,7 +275,9 @@ answer_size(const ErrorData *error)
 
 	return 4096 + length_of(error->message) + length_of(error->detail) +
 		length_of(error->hint) + length_of(error->context) +
-		length_of(error->internalquery);
+		length_of(error->internalquery) + length_of(error->schema_name) +
+		length_of(error->table_name) + length_of(error->column_name) +
+		length_of(error->datatype_name) + length_of(error->constraint_name);
 }
 
 void

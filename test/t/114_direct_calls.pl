@@ -144,21 +144,25 @@ $caller->quit;
 # ---- a caller that does not listen ---------------------------------------
 
 # Its answer does not fit into its queue, and is not read.
-$lock->query_safe('SELECT pg_advisory_lock(1)');
-start_psql(q{SELECT dbopt_with_connection($$DO 'BEGIN PERFORM pg_advisory_xact_lock_shared(1);
-	RAISE EXCEPTION ''%'', repeat(''x'', 200000); END'$$)});
-wait_for(q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted}, 'a caller whose statement waits');
-my $session = sql('SELECT pid FROM pg_locks WHERE NOT granted');
-my $deaf = sql(q{SELECT pid FROM pg_stat_activity WHERE query ~ 'repeat' AND backend_type = 'client backend'
-	AND pid <> pg_backend_pid()});
-kill 'STOP', $deaf;
-$lock->query_safe('SELECT pg_advisory_unlock(1)');
-wait_for(qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $session}, 'the answer waits');
-my (undef, undef, $refusal) = $node->psql('postgres', "SET statement_timeout = '20 s'; $call");
-is($refusal, '', 'its session is not given to others');
-kill 'CONT', $deaf;
-finish_psql();
-wait_for("$used = 0", 'and is idle when it has answered');
+my ($session, $deaf);
+foreach my $field (qw(MESSAGE DETAIL HINT SCHEMA TABLE COLUMN DATATYPE CONSTRAINT))
+{
+	$lock->query_safe('SELECT pg_advisory_lock(1)');
+	start_psql(qq{SELECT dbopt_with_connection(\$\$DO 'BEGIN PERFORM pg_advisory_xact_lock_shared(1);
+		RAISE EXCEPTION USING $field = repeat(''x'', 200000); END'\$\$)});
+	wait_for(q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted}, "$field: a caller whose statement waits");
+	$session = sql('SELECT pid FROM pg_locks WHERE NOT granted');
+	$deaf = sql(q{SELECT pid FROM pg_stat_activity WHERE query ~ 'repeat' AND backend_type = 'client backend'
+		AND pid <> pg_backend_pid()});
+	kill 'STOP', $deaf;
+	$lock->query_safe('SELECT pg_advisory_unlock(1)');
+	wait_for(qq{SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $session}, "$field: the answer waits");
+	my (undef, undef, $refusal) = $node->psql('postgres', "SET statement_timeout = '20 s'; $call");
+	is($refusal, '', "$field: its session is not given to others");
+	kill 'CONT', $deaf;
+	finish_psql();
+	wait_for("$used = 0", "$field: and is idle when it has answered");
+}
 
 # Nor are rows, and it leaves.
 $lock->query_safe('SELECT pg_advisory_lock(1)');

@@ -178,6 +178,11 @@ is("$code $rows", qq(00000 {"$e_utf8": "$e_utf8"}), 'a client encoding that the 
 is($code, 'P0001', '... the error');
 like($errors, qr/NOTICE:  \(text in another encoding\)\n.*ERROR:  $e_utf8\n/, '... and texts, none of which is invalid');
 
+($code, $rows, $errors) = outcome(
+	qq{\\set VERBOSITY verbose\nSELECT dbopt_with_connection(\$q\$SET client_encoding = 'LATIN1'; DO 'BEGIN
+		RAISE NOTICE USING MESSAGE = ''n'', SCHEMA = ''$e_utf8'', TABLE = ''$e_utf8'', COLUMN = ''$e_utf8'', DATATYPE = ''$e_utf8'', CONSTRAINT = ''$e_utf8''; END'\$q\$)});
+is(scalar(() = $errors =~ /^\w+ NAME:  \(text in another encoding\)$/mg), 5, '... and names, none of which is, either');
+
 # What is no text at all does not get as far as the function.
 is((outcome("SELECT dbopt_with_connection('SELECT ''$e_latin''')"))[0], '22021', 'bytes that are no UTF-8');
 is((outcome("SELECT dbopt_with_connection('SELECT \$1', ARRAY['$e_latin'])"))[0], '22021', '... in a parameter');
@@ -219,6 +224,10 @@ is((outcome("SET ROLE shut; $call"))[0], '42501', 'one that may not connect to t
 is((outcome(q{CREATE MATERIALIZED VIEW made AS SELECT call(i) FROM one}))[0], '42501', 'a materialized view');
 is((outcome(q{CREATE INDEX made ON one (call(i))}))[0], '42501', 'an index on an expression');
 is((outcome("SET ROLE app; $call"))[1], '{"name": "app"}', 'another role is served');
+sql(q{ALTER ROLE app SET client_encoding = 'LATIN1'});
+($code, $rows, $errors) = outcome(
+	qq{SET ROLE app; SELECT dbopt_with_connection(\$q\$SET client_encoding = 'LATIN1'; DO 'BEGIN RAISE EXCEPTION ''$e_utf8''; END'\$q\$)});
+like($errors, qr/ERROR:  $e_utf8\n/, 'one with a client encoding of its own, too');
 is((outcome($call))[1], '{"name": "postgres"}', 'and the first one again');
 
 $node->stop;
