@@ -14,10 +14,12 @@
 #include "engine/session.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/origin.h"
 #include "state/circuit.h"
 #include "state/log_line.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/portal.h"
@@ -34,12 +36,24 @@ reset_random(void)
 }
 
 /*
+ * A replication origin marks all that the session writes as replicated, so that
+ * it may not be sent on.
+ */
+static void
+reset_origin(void)
+{
+	if (replorigin_session_origin != InvalidRepOriginId)
+		(void) OidFunctionCall0(F_PG_REPLICATION_ORIGIN_SESSION_RESET);
+}
+
+/*
  * The role comes back last: who is another one now may not be allowed to.
  * Looking roles up is left for when there is need.
  */
 void
 dbopt_session_reset_settings(void)
 {
+	reset_origin();
 	if (GetUserId() != GetAuthenticatedUserId() ||
 		GetSessionUserId() != GetAuthenticatedUserId())
 	{
@@ -50,8 +64,8 @@ dbopt_session_reset_settings(void)
 }
 
 /*
- * The steps of DISCARD ALL, and the random numbers, but for the plan cache,
- * which holds nothing of a job's and makes the next one fast.  Settings return
+ * The steps of DISCARD ALL, the random numbers and the replication origin, but
+ * not the plan cache, which holds nothing of a job's and makes the next one fast.  Settings return
  * to what they were when the session began: the role's and the database's own.
  */
 static void

@@ -34,6 +34,8 @@ sql(q{
 	CREATE ROLE app LOGIN;
 	CREATE ROLE other;
 	GRANT other, pg_read_all_stats TO app;
+	SELECT pg_replication_origin_create('elsewhere');
+	GRANT EXECUTE ON FUNCTION pg_replication_origin_session_setup, pg_replication_origin_session_is_setup TO app;
 	ALTER ROLE app SET work_mem = '5 MB';
 	CREATE EXTENSION dbopt CASCADE;
 	CREATE TABLE events (id int PRIMARY KEY, event_type text NOT NULL, command text);
@@ -54,7 +56,8 @@ sql(q{
 			'prepared', (SELECT count(*) FROM pg_prepared_statements),
 			'cursors', (SELECT count(*) FROM pg_cursors),
 			'locks', (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
-			'channels', (SELECT count(*) FROM pg_listening_channels()));
+			'channels', (SELECT count(*) FROM pg_listening_channels()),
+			'origin', pg_replication_origin_session_is_setup());
 	END $$;
 	CREATE FUNCTION leave(e events) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE e.command; END $$;
 	SELECT dbopt_register_handler('look', 'LOOK', 'look(events)', run_as => 'app');
@@ -79,6 +82,7 @@ my %left = (
 	'a temporary function' => q{CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'},
 	'a prepared statement' => q{PREPARE p AS SELECT 1},
 	'a cursor' => q{DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 10)},
+	'a replication origin' => q{SELECT pg_replication_origin_session_setup('elsewhere')},
 	'an advisory lock' => q{SELECT pg_advisory_lock(42), pg_advisory_lock(42), pg_advisory_lock_shared(43)},
 );
 my $id = 100;

@@ -50,6 +50,8 @@ sql(q{
 	GRANT USAGE ON SEQUENCE numbers TO app;
 	CREATE TABLE note (t text);
 	GRANT ALL ON note TO app;
+	SELECT pg_replication_origin_create('elsewhere');
+	GRANT EXECUTE ON FUNCTION pg_replication_origin_session_setup, pg_replication_origin_session_is_setup TO app;
 });
 
 # ---- memory --------------------------------------------------------------
@@ -130,7 +132,8 @@ my $state = q{SELECT jsonb_build_object(
 	'prepared', (SELECT count(*) FROM pg_prepared_statements),
 	'cursors', (SELECT count(*) FROM pg_cursors WHERE name <> ''),
 	'listens', (SELECT count(*) FROM pg_listening_channels()),
-	'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')) AS s};
+	'locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+	'origin', pg_replication_origin_session_is_setup()) AS s};
 my $pid = sql("SET ROLE app; SELECT * FROM " . call('SELECT pg_backend_pid() AS p'));
 my $fresh = sql("SET ROLE app; SELECT * FROM " . call($state));
 my %leavings = (
@@ -142,6 +145,7 @@ my %leavings = (
 	'cursors' => 'DECLARE mine CURSOR WITH HOLD FOR SELECT 1',
 	'listens' => 'LISTEN mine; LISTEN other',
 	'a role' => 'SET ROLE pg_monitor',
+	'a replication origin' => q{SELECT pg_replication_origin_session_setup('elsewhere')},
 	'an error after all that' => q{SET my.own = 'y'; SELECT set_config('work_mem', '9MB', false), pg_advisory_lock(9); SELECT 1/0});
 foreach my $what (sort keys %leavings)
 {
