@@ -188,12 +188,12 @@ update_member(DbOptMember *member, List **reports, TimestampTz now)
 }
 
 static void
-count_roles(void)
+count_roles(TimestampTz now)
 {
 	DbOptCrewRole *role;
 	int			i;
 
-	dbopt_crew_roles_clear();
+	dbopt_crew_roles_clear(now);
 	for (i = 0; i < nmembers; i++)
 	{
 		role = dbopt_crew_role(members[i].role);
@@ -217,7 +217,7 @@ dbopt_crew_update(TimestampTz now)
 		if (update_member(&members[i], &reports, now))
 			i++;
 	}
-	count_roles();
+	count_roles(now);
 	dbopt_crew_update_strangers();
 	return reports;
 }

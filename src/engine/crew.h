@@ -79,7 +79,7 @@ extern bool dbopt_crew_could_yield(const DbOptMember *member);
 
 /* Roles: crew_roles.c.  Cleared is what is counted anew in each round. */
 extern void dbopt_crew_roles_init(void);
-extern void dbopt_crew_roles_clear(void);
+extern void dbopt_crew_roles_clear(TimestampTz now);
 extern DbOptCrewRole *dbopt_crew_role(Oid role);
 extern DbOptCrewRole *dbopt_crew_next_role(bool first);
 

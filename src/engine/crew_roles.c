@@ -13,6 +13,9 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+/* After a failure of a role that nobody has wanted a session of since. */
+#define FORGET_US		(10 * SECS_PER_MINUTE * USECS_PER_SEC)
+
 static const DbOptBackoff start_backoff = {
 	.base_delay = 1000000,
 	.max_delay = 60000000,
@@ -60,14 +63,30 @@ dbopt_crew_next_role(bool first)
 	return hash_seq_search(&role_scan);
 }
 
+/*
+ * Has it come for a call or a build only, and is nothing to be remembered of
+ * it?  There may be any number of roles that come and go.
+ */
+static bool
+is_over(const DbOptCrewRole *role, TimestampTz now)
+{
+	return !role->needed && role->alive == 0 && role->starting == 0 &&
+		(role->failures == 0 || role->not_before + FORGET_US < now);
+}
+
 void
-dbopt_crew_roles_clear(void)
+dbopt_crew_roles_clear(TimestampTz now)
 {
 	DbOptCrewRole *role;
 
 	for (role = dbopt_crew_next_role(true); role != NULL;
 		 role = dbopt_crew_next_role(false))
 	{
+		if (is_over(role, now))
+		{
+			(void) hash_search(roles, &role->role, HASH_REMOVE, NULL);
+			continue;
+		}
 		role->alive = 0;
 		role->starting = 0;
 		role->claimed = 0;

@@ -67,6 +67,11 @@ like(failure($call),
 	qr/ERROR:  53300: .*\nDETAIL:  No background worker slot is free; sessions in use: 1\.\nHINT:  .*max_worker_processes/, 'no worker slot');
 cmp_ok(count_of('createFail'), '>', $failed, 'and is counted');
 is(count_of('createSuccess') + count_of('createFail'), count_of('createRequest'), 'each that was to be created was or not');
+my $test = 'SELECT dbopt_test_connection()';
+my (undef, $answer, $notice) = $node->psql('postgres', $test);
+is($answer, 'f', 'a test says no');
+like($notice, qr/NOTICE:  no pool session has answered: no pool session was available within 1000 ms/, '... and why');
+like(failure("SET statement_timeout = '100 ms'; $test"), qr/ERROR:  57014/, 'one that is cancelled says nothing');
 set_reload('dbopt.pool_max = 1');
 wait_for(q{(SELECT max FROM dbopt_pool_stats()) = 1}, 'the pool is smaller');
 like(failure($call), qr/ERROR:  53300: .*\nDETAIL:  All sessions are in use \(1\): a caller of role /, 'the pool is full');
@@ -118,6 +123,25 @@ is(join('|', map { count_of($_) } qw(destroyFail destroySuccess)), "1|$destroyed
 is(scalar(() = slurp_file($node->logfile) =~ /a dbopt session has not ended in time, and is terminated/g), 1, 'as it is told');
 set_reload(q{dbopt.pool_idle_timeout = '1 h'});
 is(sql($call), '{"?column?": 1}', 'another one serves');
+
+# ---- roles that come and go ----------------------------------------------
+
+# What the scheduler keeps of roles, in bytes.
+sub memory_of_roles
+{
+	my $offset = -s $node->logfile;
+
+	sql(q{SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'});
+	$node->wait_for_log(qr/dbopt roles: \d+ total/, $offset);
+	return (slurp_file($node->logfile, $offset) =~ /dbopt roles: (\d+) total/)[0];
+}
+
+my $kept = memory_of_roles();
+foreach my $i (1 .. 60)
+{
+	sql("CREATE ROLE brief_$i LOGIN; SET ROLE brief_$i; $call; RESET ROLE; DROP ROLE brief_$i");
+}
+is(memory_of_roles(), $kept, 'the scheduler forgets roles that have no sessions');
 
 # ---- errors name what they are about -------------------------------------
 
