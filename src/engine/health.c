@@ -20,9 +20,6 @@
 
 #define NAMES_SHOWN		5
 
-/* A scheduler that is not there is started within this time. */
-#define START_US		(60 * USECS_PER_SEC)
-
 /* Of a handler's recent attempts, and how old the last failure may be. */
 #define DEGRADED_FAILURE_RATE	0.5
 #define CRITICAL_FAILURE_RATE	0.9
@@ -151,8 +148,7 @@ static void
 check_scheduler(DbOptHealthLook *look, const Processes *processes)
 {
 	TimestampTz since = Max(processes->started_at, PgStartTime);
-	DbOptHealth missing = look->now - since < START_US ? DBOPT_DEGRADED :
-	DBOPT_CRITICAL;
+	DbOptHealth missing = dbopt_health_of_absence(look->now - since);
 
 	if (look->standby)
 		dbopt_health_add(look, "scheduler", DBOPT_HEALTHY,

@@ -15,6 +15,9 @@
 #define DEGRADED_WAITING		1
 #define CRITICAL_WAITING		6
 
+/* Whoever starts it has tried several times by then; microseconds. */
+#define CRITICAL_ABSENCE		INT64CONST(60000000)
+
 const char *
 dbopt_health_name(DbOptHealth health)
 {
@@ -47,6 +50,12 @@ dbopt_health_of_pool(double utilization, int waiting)
 											  CRITICAL_WAITING);
 
 	return Max(by_use, by_queue);
+}
+
+DbOptHealth
+dbopt_health_of_absence(int64 microseconds)
+{
+	return microseconds < CRITICAL_ABSENCE ? DBOPT_DEGRADED : DBOPT_CRITICAL;
 }
 
 /* Since when does this hold? */

@@ -28,6 +28,9 @@ extern DbOptHealth dbopt_health_judge(double value, double degraded,
 /* Of a pool: utilization in per cent, and how many wait for a session. */
 extern DbOptHealth dbopt_health_of_pool(double utilization, int waiting);
 
+/* Of a worker that is missing, and should come by itself. */
+extern DbOptHealth dbopt_health_of_absence(int64 microseconds);
+
 /*
  * Alerts with hysteresis.  A worse health is told when all that was observed
  * for raise_after was as bad, a better one when all was as good for

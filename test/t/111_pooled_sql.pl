@@ -63,6 +63,26 @@ is(sql('SELECT count(*) FROM note'), 3, 'all of it or nothing');
 is(sql(q{SET search_path = pg_catalog; SET timezone = 'Asia/Tokyo'; SELECT * FROM public.dbopt_with_connection('SELECT current_schemas(false) AS p, current_setting(''timezone'') AS z')}),
 	'{"p": ["pg_catalog"], "z": "Asia/Tokyo"}', 'some settings are the caller\'s');
 
+# Those that tell what a statement means and how values look, and no others.
+sub settings_of
+{
+	return 'pg_catalog.jsonb_build_object(' . join(', ', map { "'$_', pg_catalog.current_setting('$_')" } sort @_) . ')';
+}
+
+my %taken = (
+	search_path => 'pg_catalog, pg_temp', row_security => 'off', standard_conforming_strings => 'off', timezone => q{'Asia/Tokyo'},
+	datestyle => q{'German, DMY'}, intervalstyle => 'iso_8601', extra_float_digits => '0', bytea_output => 'escape',
+	client_min_messages => 'error', lock_timeout => q{'77 s'});
+my $taken = settings_of(keys %taken);
+is( sql(join('', map { "SET $_ = $taken{$_}; " } sort keys %taken)
+		  . "SELECT r -> 's' = $taken FROM public.dbopt_with_connection(\$q\$SELECT $taken AS s\$q\$) r"),
+	't', 'all of these');
+my %left = (work_mem => q{'7 MB'}, statement_timeout => q{'100 s'}, default_transaction_isolation => q{'serializable'}, application_name => q{'mine'});
+my $left = settings_of(keys %left);
+is( sql(join('', map { "SET $_ = $left{$_}; " } sort keys %left) . "SELECT r -> 's' FROM dbopt_with_connection(\$q\$SELECT $left AS s\$q\$) r"),
+	'{"work_mem": "4MB", "application_name": "dbopt session", "statement_timeout": "0", "default_transaction_isolation": "read committed"}',
+	'and no others');
+
 # ---- errors --------------------------------------------------------------
 
 like(failure(q{SELECT dbopt_with_connection('DO $$BEGIN RAISE EXCEPTION ''m'' USING ERRCODE = ''AB123'', DETAIL = ''d'', HINT = ''h''; END$$')}),

@@ -94,10 +94,14 @@ foreach my $count (1, 2, 3, 5)
 push @callers, start_waiting(2);
 wait_for("SELECT $busy = 5 AND $waiting = 2", 'more than pool_max wait');
 is(sql('SELECT utilization, health FROM dbopt_pool_stats()'), '100|critical', 'which is critical');
+my $stats = 'SELECT num_used, num_free, num_pending_acquires, num_pending_creates, utilization, pool_health FROM dbopt_connection_stats()';
+is(sql($stats), '5|0|2|0|100|critical', 'as statistics of connections have it');
 set_reload(q{dbopt.pool_idle_timeout = '1 h'});
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 $_->finish foreach @callers;
 wait_for('SELECT total = 5 AND free = 5 FROM dbopt_pool_stats()', 'the load falls, and idle sessions stay for a time');
+wait_for("$waiting = 0", 'nobody waits');
+is(sql($stats), '0|5|0|0|0|healthy', 'which are free then');
 set_reload(q{dbopt.pool_idle_timeout = '300 ms'});
 wait_for('SELECT total = 1 FROM dbopt_pool_stats()', 'and then end, down to pool_min');
 

@@ -93,8 +93,18 @@ is(scalar alerts(), 0, 'no alert while all is well');
 
 # ---- one change, one alert -----------------------------------------------
 
+# How long after this an alert came, in seconds.
+sub delay_of
+{
+	my ($alert, $since) = @_;
+
+	return sql("SELECT extract(epoch FROM timestamptz '$alert->{at}' - '$since')");
+}
+
+my $since = sql('SELECT clock_timestamp()');
 insert('SECRET.BAD');
 my $alert = wait_for_alerts(1, 'one alert for a dead letter');
+cmp_ok(delay_of($alert, $since), '>=', 0.4, 'which has lasted for dbopt.alert_delay');
 is($alert->{database}, $db, 'the database');
 is($alert->{environment}, 'development', 'the environment');
 is("$alert->{previous} $alert->{status}", 'healthy degraded', 'what has changed');
@@ -116,8 +126,10 @@ is_deeply($alert->{checks}, { dead_letters => 'degraded', breakers => 'critical'
 # A scheduler that starts anew does not tell it again; nor does it forget.
 sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = current_database()});
 $node->poll_query_until($db, q{SELECT status FROM dbopt_health() WHERE check_name = 'scheduler'}, 'healthy');
+$since = sql('SELECT clock_timestamp()');
 sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_discard_dead_letters()});
 $alert = wait_for_alerts(3, 'one alert when all is well again');
+cmp_ok(delay_of($alert, $since), '>=', 2.4, 'which has lasted six times as long');
 is("$alert->{previous} $alert->{status}", 'critical healthy', 'it is well');
 is_deeply($alert->{checks}, {}, 'no check to name');
 

@@ -26,6 +26,9 @@ test_judging(void)
 	is_int(dbopt_health_of_pool(0, 1), DBOPT_DEGRADED, "somebody waits");
 	is_int(dbopt_health_of_pool(0, 5), DBOPT_DEGRADED, "five wait");
 	is_int(dbopt_health_of_pool(0, 6), DBOPT_CRITICAL, "more than five wait");
+	is_int(dbopt_health_of_absence(0), DBOPT_DEGRADED, "missing just now");
+	is_int(dbopt_health_of_absence(59999999), DBOPT_DEGRADED, "for less than a minute");
+	is_int(dbopt_health_of_absence(60000000), DBOPT_CRITICAL, "for a minute");
 }
 
 /* Observes; what is told afterwards, with 10 added when that is a change. */
