@@ -202,8 +202,8 @@ dbopt_index_old_name(const char *name)
 }
 
 /* Cut, names of two partitions or two indexes would be the same. */
-char *
-dbopt_index_part_name(Oid part, const char *name)
+static char *
+part_name(Oid part, const char *name)
 {
 	char	   *whole = psprintf("%s_%s", get_rel_name(part), name);
 	int			length = strlen(whole);
@@ -214,4 +214,12 @@ dbopt_index_part_name(Oid part, const char *name)
 	snprintf(hash, sizeof(hash), "%08x",
 			 hash_bytes((const unsigned char *) whole, length));
 	return makeObjectName(get_rel_name(part), name, hash);
+}
+
+List *
+dbopt_index_part_names(Oid part, const char *name)
+{
+	return list_make3(part_name(part, name),
+					  part_name(part, dbopt_index_new_name(name)),
+					  part_name(part, dbopt_index_old_name(name)));
 }

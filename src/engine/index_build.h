@@ -50,7 +50,11 @@ extern char *dbopt_index_new_name(const char *name);
 /* Under which the other one waits to be dropped. */
 extern char *dbopt_index_old_name(const char *name);
 
-/* What a partition's index is called; palloc'd. */
-extern char *dbopt_index_part_name(Oid part, const char *name);
+/*
+ * What a partition's index may be called, as palloc'd names: the first one is
+ * that of the first index there; another one that takes its place needs another
+ * name.
+ */
+extern List *dbopt_index_part_names(Oid part, const char *name);
 
 #endif							/* DBOPT_INDEX_BUILD_H */

@@ -27,9 +27,8 @@ typedef struct Names
 	const char *declared;
 	char	   *new;
 	char	   *old;
-	char	   *part;			/* of a partition's index; NULL: this is not
+	List	   *parts;			/* of a partition's index; NIL: this is not
 								 * one */
-	char	   *part_new;		/* of one that is to take another's place */
 } Names;
 
 /*
@@ -57,6 +56,17 @@ is_copy_name(const char *name, const char *declared)
 }
 
 static bool
+is_part_name(const char *name, List *parts)
+{
+	ListCell   *cell;
+
+	foreach(cell, parts)
+		if (strcmp(name, lfirst(cell)) == 0 || is_copy_name(name, lfirst(cell)))
+		return true;
+	return false;
+}
+
+static bool
 is_leftover(Form_pg_index form, const char *name, const Names *names)
 {
 	if (strcmp(name, names->new) == 0 || strcmp(name, names->old) == 0)
@@ -65,9 +75,7 @@ is_leftover(Form_pg_index form, const char *name, const Names *names)
 		return false;
 	if (is_copy_name(name, names->declared))
 		return true;
-	return names->part != NULL && (strcmp(name, names->part) == 0 ||
-								   strcmp(name, names->part_new) == 0 ||
-								   is_copy_name(name, names->part));
+	return is_part_name(name, names->parts);
 }
 
 static DbOptIndexLeftover *
@@ -130,8 +138,7 @@ dbopt_index_leftovers(const DbOptIndexTarget *target)
 
 		if (part == target->relid || get_rel_name(part) == NULL)
 			continue;
-		names.part = dbopt_index_part_name(part, declared);
-		names.part_new = dbopt_index_part_name(part, names.new);
+		names.parts = dbopt_index_part_names(part, declared);
 		leftovers = add_leftovers(leftovers, part, &names);
 	}
 	return leftovers;

@@ -233,7 +233,7 @@ typedef struct PartitionedBuild
 {
 	const DbOptIndexTarget *target;
 	Oid			replaced;		/* of the declared name; InvalidOid: none */
-	const char *name;			/* to build under */
+	const char *name;			/* to build the whole under */
 } PartitionedBuild;
 
 bool
@@ -249,22 +249,27 @@ dbopt_index_is_partitioned(const DbOptIndexTarget *target,
 	return partitioned;
 }
 
-/* Does this partition have an index that can be attached? */
-static bool
-has_part(const DbOptIndexTarget *target, Relation part)
+/* Raises what CREATE INDEX would raise on this partition. */
+static DbOptIndexShape *
+part_shape(const DbOptIndexTarget *target, Relation part)
 {
-	List	   *indexes = RelationGetIndexList(part);
 	IndexStmt  *statement = copyObject(target->statement);
-	DbOptIndexShape *shape;
-	bool		found = false;
-	ListCell   *cell;
 
 	statement->relation->schemaname =
 		get_namespace_name(RelationGetNamespace(part));
 	statement->relation->relname = RelationGetRelationName(part);
-	shape = dbopt_index_shape(statement, RelationGetRelid(part),
-							  target->source);
-	foreach(cell, indexes)
+	return dbopt_index_shape(statement, RelationGetRelid(part),
+							 target->source);
+}
+
+/* Does this partition have an index that can be attached? */
+static bool
+has_part(const DbOptIndexShape *shape, Relation part)
+{
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(part))
 	{
 		Relation	index = relation_open(lfirst_oid(cell), AccessShareLock);
 
@@ -276,21 +281,43 @@ has_part(const DbOptIndexTarget *target, Relation part)
 	return found;
 }
 
+/*
+ * The first name that is free: an index that is replaced has one of them, and
+ * what was declared before may have left another.
+ */
+static char *
+free_part_name(Oid relid, const char *declared)
+{
+	Oid			schema = get_rel_namespace(relid);
+	List	   *names = dbopt_index_part_names(relid, declared);
+	ListCell   *cell;
+
+	foreach(cell, names)
+		if (!OidIsValid(get_relname_relid(lfirst(cell), schema)))
+		return lfirst(cell);
+	return linitial(names);		/* which is refused */
+}
+
 /* Its index is to be built under this name; NULL: it has one. */
 static DbOptIndexPart *
 examine_part(const PartitionedBuild *build, Oid relid)
 {
 	DbOptIndexPart *result = palloc0(sizeof(DbOptIndexPart));
 	DbOptIndexScope scope;
+	DbOptIndexShape *shape;
 	Relation	part;
 
 	result->relid = relid;
 	part = relation_open(relid, NoLock);
-	if (part->rd_rel->relkind == RELKIND_RELATION)
+	if (part->rd_rel->relkind == RELKIND_RELATION ||
+		part->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		dbopt_index_scope_begin(&scope, part->rd_rel->relowner);
-		if (!has_part(build->target, part))
-			result->index_name = dbopt_index_part_name(relid, build->name);
+		shape = part_shape(build->target, part);
+		if (part->rd_rel->relkind == RELKIND_RELATION &&
+			!has_part(shape, part))
+			result->index_name = free_part_name(relid,
+												build->target->row->name);
 		dbopt_index_scope_end(&scope);
 	}
 	relation_close(part, NoLock);

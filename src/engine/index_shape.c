@@ -19,6 +19,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "commands/defrem.h"
+#include "engine/index_check.h"
 #include "engine/index_shape.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -164,6 +165,7 @@ dbopt_index_shape(const IndexStmt *statement, Oid relid, const char *source)
 	}
 	shape->expressions = simplify_expressions(shape->expressions);
 	shape->predicate = simplify_predicate(analyzed->whereClause);
+	dbopt_index_check(analyzed, relid, shape);
 	return shape;
 }
 

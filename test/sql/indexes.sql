@@ -154,9 +154,21 @@ INSERT INTO dbopt_index VALUES ('aggregate', 'organizations', '(max(name))');
 INSERT INTO dbopt_index VALUES ('subquery', 'organizations', '((SELECT 1))');
 INSERT INTO dbopt_index VALUES ('no_include', 'organizations', '(name) INCLUDE (lower(name))');
 INSERT INTO dbopt_index VALUES ('no_table', 'no_table', '(name)');
+INSERT INTO dbopt_index VALUES ('no_order', 'organizations', 'USING gin (name gin_trgm_ops DESC)');
+INSERT INTO dbopt_index VALUES ('no_nulls', 'organizations', 'USING hash (name NULLS FIRST)');
+INSERT INTO dbopt_index VALUES ('no_second', 'organizations', 'USING hash (name, domain)');
+INSERT INTO dbopt_index VALUES ('no_included', 'organizations', 'USING hash (name) INCLUDE (domain)');
+INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('no_unique', 'organizations', 'USING hash (name)', true);
+INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('no_partition_key', 'events', '(id)', true);
+INSERT INTO dbopt_index VALUES ('no_immutable', 'organizations', '(age(created_at))');
+INSERT INTO dbopt_index VALUES ('no_immutable_where', 'organizations', '(name) WHERE created_at > now() - interval ''1 month''');
+INSERT INTO dbopt_index VALUES ('no_parameter', 'organizations', '(name) WITH (fillfactor = 5)');
+INSERT INTO dbopt_index VALUES ('no_such_parameter', 'organizations', '(name) WITH (colour = red)');
+INSERT INTO dbopt_index SELECT 'no_room', 'organizations', '(' || repeat('name, ', 32) || 'name)';
 SELECT name, status, reason FROM dbopt_index_status() WHERE name ~ '^(no_|aggregate|subquery|good)';
 ALTER TABLE organizations ADD COLUMN colour text;
 SELECT status FROM dbopt_index_status() WHERE name = 'no_column';
+SELECT count(*) FROM dbopt_estimate_indexes() WHERE name = 'no_immutable';
 DELETE FROM dbopt_index WHERE name ~ '^(no_|aggregate|subquery|good|backslash)';
 
 -- An injection through a name is a name.

@@ -171,9 +171,41 @@ is( $node->safe_psql('postgres', q{SELECT count(*), bool_and(indisvalid) FROM pg
 	'5|t', 'all of it');
 is($node->safe_psql('postgres', q{SELECT obj_description('parts_at'::regclass, 'pg_class')}),
 	'of the whole', 'and keeps its comment');
+foreach my $definition ('(at)', '(id)')
+{
+	$node->safe_psql('postgres', qq{UPDATE dbopt_index SET definition = '$definition' WHERE name = 'parts_at';
+		CALL dbopt_ensure_indexes('parts', true)});
+	is( $node->safe_psql('postgres', qq{SELECT status, (SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^parts'
+			AND indisvalid AND right(pg_get_indexdef(indexrelid), length('$definition')) = '$definition') FROM dbopt_index_status() WHERE name = 'parts_at'}),
+		"valid|5", "and again: $definition");
+}
 $node->safe_psql('postgres', 'CALL dbopt_drop_indexes()');
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^parts'}),
 	0, 'and dropped');
+
+# What was finished on partitions of a build that was given up is not in the way
+# of what is declared afterwards; nor is somebody's index of that name.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE halves (a int, b int) PARTITION BY LIST (a);
+	CREATE TABLE halves_1 PARTITION OF halves FOR VALUES IN (1);
+	CREATE TABLE halves_2 PARTITION OF halves FOR VALUES IN (2);
+	INSERT INTO halves VALUES (1, 1), (2, 2), (2, 2);
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('halves_ab', 'halves', '(a, b)', true);
+	CREATE INDEX halves_2_of_hand ON halves_2 (b);
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('of_hand', 'halves', '(a)');
+	SET client_min_messages = error;
+	CALL dbopt_ensure_indexes('halves', true);
+});
+is(status('halves_ab'), 'failed', 'one partition has the index, the other one cannot');
+is(indexes('halves_1'), 'halves_1_halves_ab halves_1_of_hand', '... which the first one keeps');
+$node->safe_psql('postgres', q{UPDATE dbopt_index SET is_unique = false WHERE name = 'halves_ab';
+	CALL dbopt_ensure_indexes('halves', true)});
+is(status('halves_ab'), 'valid', 'declared in another way, it is built');
+is(status('of_hand'), 'valid', '... and so is one whose name somebody has given to an index of a partition');
+like(indexes('halves_2'), qr/\bhalves_2_of_hand\b/, '... which stays');
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^halves'
+		AND NOT (indisvalid AND indisready AND indislive)}), 0, '... without an invalid index');
 
 # Names of indexes of partitions are cut, and differ nevertheless: those of two
 # partitions, and those of two indexes.
@@ -188,6 +220,23 @@ $node->safe_psql(
 	INSERT INTO dbopt_index VALUES ('${index}_a', '$long', '(a)'), ('${index}_b', '$long', '(b)');
 	CALL dbopt_ensure_indexes('$long', true)});
 is(status("${index}_$_"), 'valid', "index $_ of a long name is built on all partitions") foreach qw(a b);
+
+# A unique index that a partitioned partition cannot have is not begun.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE deep (a int, b int, c int) PARTITION BY LIST (a);
+	CREATE TABLE deep_1 PARTITION OF deep FOR VALUES IN (1);
+	CREATE TABLE deep_2 PARTITION OF deep FOR VALUES IN (2) PARTITION BY LIST (b);
+	CREATE TABLE deep_2b PARTITION OF deep_2 DEFAULT;
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES ('deep_a', 'deep', '(a)', true);
+	SET client_min_messages = error;
+	CALL dbopt_ensure_indexes('deep', true);
+});
+is( $node->safe_psql('postgres', q{SELECT status, last_error ~ '^unique constraint on partitioned table must include'
+		FROM dbopt_index_status() WHERE name = 'deep_a'}), 'failed|t', 'a partition refuses the index');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_index WHERE indrelid::regclass::text ~ '^deep'}),
+	0, '... before another one has it');
+$node->safe_psql('postgres', q{DELETE FROM dbopt_index WHERE name = 'deep_a'});
 
 # An index that somebody has locked is not waited for.
 $node->safe_psql('postgres', q{CREATE TABLE locked AS SELECT 1 AS a; CREATE INDEX locked_a ON locked (a);
