@@ -67,14 +67,18 @@ is_meant(const DbOptIndexRow *row, Oid table)
 	return dbopt_owns_class(relid, GetUserId());
 }
 
-/* Nothing is to be built, but something may be left of earlier builds. */
+/*
+ * Nothing is to be built, but something may be left of earlier builds; and what
+ * is locked has been judged by its name alone, and is left to the pool, which
+ * waits.
+ */
 static void
 settle_valid(const DbOptIndexTarget *target)
 {
 	DbOptIndexState *state;
 
-	if (!target->locked && dbopt_shared != NULL &&
-		dbopt_index_leftovers(target) != NIL)
+	if (target->locked || (dbopt_shared != NULL &&
+						   dbopt_index_leftovers(target) != NIL))
 	{
 		dbopt_index_provide(target);
 		return;
@@ -82,7 +86,7 @@ settle_valid(const DbOptIndexTarget *target)
 	state = dbopt_index_state_lock(target->row->name);
 	if (state->progress != DBOPT_INDEX_FAILED)
 		return;
-	state->progress = DBOPT_INDEX_IDLE;
+	dbopt_index_state_settle(state);
 	dbopt_index_state_write(state);
 }
 

@@ -247,6 +247,16 @@ is( $node->safe_psql('postgres', q{SET lock_timeout = '100ms';
 		SELECT status, reason FROM dbopt_index_status() WHERE name = 'locked_a'}),
 	'valid|the index is locked', 'the status of an index that is being built anew');
 $locker->query_safe('COMMIT');
+
+# But what it is is found out, when it is to be had.
+$node->safe_psql('postgres', q{UPDATE dbopt_index SET definition = '(a DESC)' WHERE name = 'locked_a'});
+$locker->query_safe('BEGIN; REINDEX INDEX locked_a');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('locked')});
+ok($node->poll_query_until('postgres', q{SELECT state = 'building' FROM dbopt_index_state WHERE name = 'locked_a'}),
+	'an index that is locked is not taken for the one that is declared');
+$locker->query_safe('COMMIT');
+$node->safe_psql('postgres', q{CALL dbopt_ensure_indexes('locked', true)});
+like($node->safe_psql('postgres', q{SELECT pg_get_indexdef('locked_a'::regclass)}), qr/\(a DESC\)$/, '... and replaced afterwards');
 my $part = $node->safe_psql('postgres', qq{SELECT min(indexrelid)::regclass FROM pg_index
 	WHERE indrelid = '${long}_for_2025_01'::regclass AND pg_get_indexdef(indexrelid) ~ '\\(a\\)'});
 $locker->query_safe("BEGIN; REINDEX INDEX $part");
