@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "api/ddl.h"
 #include "api/primary.h"
@@ -17,6 +18,7 @@
 #include "engine/catalog.h"
 #include "engine/index_build.h"
 #include "engine/index_own.h"
+#include "engine/index_replace.h"
 #include "engine/index_state.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -25,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(dbopt_drop_indexes);
@@ -54,6 +57,24 @@ forget(const char *name)
 	state->definition = NULL;
 	state->progress = DBOPT_INDEX_IDLE;
 	dbopt_index_state_write(state);
+}
+
+/* What stands on it by now would keep it, and the others with it. */
+static bool
+is_needed(Oid index)
+{
+	Relation	rel = try_relation_open(index, AccessShareLock);
+	const char *reason;
+
+	if (rel == NULL)
+		return true;
+	reason = dbopt_index_needed(rel);
+	if (reason != NULL)
+		ereport(WARNING,
+				(errmsg("index \"%s\" is not dropped: it %s",
+						RelationGetRelationName(rel), reason)));
+	relation_close(rel, AccessShareLock);
+	return reason != NULL;
 }
 
 /* The next statement begins in a transaction of its own. */
@@ -125,7 +146,7 @@ dbopt_drop_indexes(PG_FUNCTION_ARGS)
 		Oid			index;
 
 		CHECK_FOR_INTERRUPTS();
-		if (is_meant(lfirst(cell), table, &index))
+		if (is_meant(lfirst(cell), table, &index) && !is_needed(index))
 			drop(lfirst(cell), index, context);
 	}
 	PG_RETURN_VOID();

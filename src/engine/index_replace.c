@@ -111,9 +111,8 @@ dbopt_index_drop_partitioned(Oid index, MemoryContext context)
 
 /* ---- in another's place -------------------------------------------------- */
 
-/* Why an index is more than that; NULL: it is not. */
-static const char *
-what_needs(Relation index)
+const char *
+dbopt_index_needed(Relation index)
 {
 	Oid			id = RelationGetRelid(index);
 
@@ -133,7 +132,7 @@ static void
 check_replaceable(Oid index)
 {
 	Relation	rel = relation_open(index, AccessShareLock);
-	const char *reason = what_needs(rel);
+	const char *reason = dbopt_index_needed(rel);
 
 	if (reason != NULL)
 		ereport(ERROR,

@@ -39,6 +39,12 @@ extern void dbopt_index_build_partitioned(const DbOptIndexTarget *target,
 										  MemoryContext context,
 										  List **parts, bool *built);
 
+/*
+ * What an index is beside an index, which forbids to drop it, in words; NULL:
+ * nothing.  In a transaction.
+ */
+extern const char *dbopt_index_needed(Relation index);
+
 extern void dbopt_index_drop_partitioned(Oid index, MemoryContext context);
 
 /* Before lock_timeout is switched off: what it was limits the locks here. */

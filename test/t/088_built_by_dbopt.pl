@@ -142,6 +142,23 @@ sql(q{
 });
 is(indexes(), 'handmade, mine, other, pooled', 'an index that has another name is not dropped');
 
+# ---- what something else stands on by now ----
+
+sql(q{
+	CREATE TABLE stood_on (a int NOT NULL, b int NOT NULL, c int);
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES
+		('a_primary', 'stood_on', '(a)', true), ('b_identity', 'stood_on', '(b)', true), ('c_last', 'stood_on', '(c)', false);
+	CALL dbopt_ensure_indexes('stood_on');
+	ALTER TABLE stood_on ADD CONSTRAINT a_primary PRIMARY KEY USING INDEX a_primary;
+	ALTER TABLE stood_on REPLICA IDENTITY USING INDEX b_identity;
+});
+my ($status, $out, $err) = $node->psql('postgres', q{CALL dbopt_drop_indexes('stood_on')});
+is($status, 0, 'dbopt_drop_indexes() goes on');
+like($err, qr/WARNING:  index "a_primary" is not dropped: it belongs to a constraint/, '... past what a constraint needs');
+like($err, qr/WARNING:  index "b_identity" is not dropped: it is the table's replica identity/, '... and the replica identity');
+is(sql(q{SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY 1) FROM pg_index WHERE indrelid = 'stood_on'::regclass}),
+	'a_primary b_identity', '... and drops the others');
+
 # ---- of version 1.0 ----
 
 sql('CREATE DATABASE old');
