@@ -113,7 +113,9 @@ CREATE OR REPLACE VIEW @extschema@.dbopt_user_column AS
 		   FROM pg_catalog.pg_statistic s
 		  WHERE s.starelid = a.attrelid AND s.staattnum = a.attnum
 		  ORDER BY s.stainherit DESC LIMIT 1) AS rows_a_value,
-		t.reltuples AS table_rows
+		t.reltuples AS table_rows,
+		EXISTS (SELECT FROM pg_catalog.pg_statistic s
+				 WHERE s.starelid = a.attrelid AND s.staattnum = a.attnum) AS analyzed
 	  FROM pg_catalog.pg_attribute a
 	  JOIN pg_catalog.pg_class t ON t.oid = a.attrelid
 	  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
@@ -121,6 +123,99 @@ CREATE OR REPLACE VIEW @extschema@.dbopt_user_column AS
 	   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 	   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
 						WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e');
+
+COMMENT ON COLUMN @extschema@.dbopt_user_column.analyzed IS 'whether there are statistics of it, as ANALYZE makes them';
+
+--
+-- Advice: what version 1.0 got wrong
+--
+
+-- What dbopt itself has left is dropped; REINDEX would make it last.
+CREATE OR REPLACE FUNCTION @extschema@.dbopt_advice_invalid()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT x.index_name, x.table_oid, 'invalid',
+		format('no query uses it, while it takes %s and work at every write: its build failed or was cancelled',
+			pg_size_pretty(x.bytes)),
+		CASE WHEN x.index_name ~ '^dbopt_(new|old)_|_cc(new|old)[0-9]*$' THEN @extschema@.dbopt_drop_statement(x)
+			ELSE format('REINDEX INDEX CONCURRENTLY %s', x.qualified_name) END
+	  FROM @extschema@.dbopt_user_index x
+	 WHERE NOT x.valid AND NOT x.partitioned
+	   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p
+						WHERE p.datname = current_database() AND p.relid = x.table_oid AND p.index_relid IN (0, x.index_oid))
+	UNION ALL
+	SELECT x.index_name, x.table_oid, 'invalid',
+		format('no query on the whole table uses it: partition %s lacks its part', t.oid::regclass),
+		concat(CASE WHEN y.index_oid IS NULL THEN
+			format(E'CREATE %sINDEX %s%s ON %s%s;\n', CASE WHEN x.is_unique THEN 'UNIQUE ' END,
+				CASE t.relkind WHEN 'r' THEN 'CONCURRENTLY ' END, quote_ident(p.name), t.oid::regclass, p.definition) END,
+			format('ALTER INDEX %s ATTACH PARTITION %s', x.qualified_name,
+				coalesce(y.qualified_name, format('%s.%I', t.relnamespace::regnamespace, p.name))))
+	  FROM @extschema@.dbopt_user_index x
+	  JOIN pg_inherits h ON h.inhparent = x.table_oid
+	  JOIN pg_class t ON t.oid = h.inhrelid AND t.relkind IN ('r', 'p')
+	  LEFT JOIN @extschema@.dbopt_user_index y ON y.table_oid = t.oid AND y.valid AND NOT y.attached
+	   AND (y.method, y.keys, y.directions, y.included, y.predicate, y.uniqueness)
+		 = (x.method, x.keys, x.directions, x.included, x.predicate, x.uniqueness)
+	 CROSS JOIN LATERAL (
+		SELECT left(t.relname, 40) || '_' || x.index_oid AS name,
+			substr(pg_get_indexdef(x.index_oid), 1 + length(format('CREATE %sINDEX %I ON ONLY %s',
+				CASE WHEN x.is_unique THEN 'UNIQUE ' END, x.index_name, x.table_oid::regclass))) AS definition) p
+	 WHERE NOT x.valid AND x.partitioned
+	   AND NOT EXISTS (SELECT FROM pg_inherits a JOIN pg_index i ON i.indexrelid = a.inhrelid
+						WHERE a.inhparent = x.index_oid AND i.indrelid = t.oid)
+	$$;
+
+COMMENT ON FUNCTION @extschema@.dbopt_rebuilt_bytes(regclass) IS
+	'how many bytes an index would take if it were built anew, by the statistics of ANALYZE and a sample of the table, as doc/indexes.md says; NULL: it is no index with storage, or is locked, or an expression of it fails';
+
+-- Without statistics an estimate is too rough to call an index bloated.
+CREATE OR REPLACE FUNCTION @extschema@.dbopt_advice_bloated()
+	RETURNS TABLE (index_name text, table_name regclass, finding text, detail text, statement text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT n.relname, i.indrelid, 'bloated',
+		format('it takes %s, and built anew about %s%s', pg_size_pretty(s.bytes), pg_size_pretty(coalesce(m.bytes, e.bytes)),
+			CASE WHEN m.bytes IS NULL THEN ' (estimated)' ELSE ' (by pgstattuple)' END),
+		format('REINDEX INDEX CONCURRENTLY %s', i.indexrelid::regclass)
+	  FROM pg_index i
+	  JOIN pg_class n ON n.oid = i.indexrelid AND n.relkind = 'i'
+	  JOIN pg_am a ON a.oid = n.relam AND a.amname = 'btree'
+	 CROSS JOIN LATERAL (SELECT pg_relation_size(i.indexrelid) AS bytes) s
+	 CROSS JOIN LATERAL (
+		SELECT CASE WHEN s.bytes >= 1048576 AND i.indisvalid THEN @extschema@.dbopt_rebuilt_bytes(i.indexrelid) END AS bytes) e
+	 CROSS JOIN LATERAL (
+		SELECT CASE WHEN s.bytes > 2 * e.bytes THEN @extschema@.dbopt_measured_bytes(i.indexrelid) END AS bytes) m
+	 WHERE EXISTS (SELECT FROM @extschema@.dbopt_user_column c WHERE c.table_oid = i.indrelid AND c.analyzed)
+	   AND s.bytes > 2 * e.bytes AND s.bytes > 2 * coalesce(m.bytes, e.bytes)
+	$$;
+
+CREATE FUNCTION @extschema@.dbopt_declared_table(table_name text) RETURNS oid
+	AS 'MODULE_PATHNAME', 'dbopt_declared_table'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.dbopt_declared_table(text) IS
+	'the table that a table_name of dbopt_index means; NULL: there is none';
+REVOKE ALL ON FUNCTION @extschema@.dbopt_declared_table(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.dbopt_declared_table(text) TO pg_monitor;
+
+CREATE OR REPLACE FUNCTION @extschema@.dbopt_slow_queries(top integer DEFAULT 20)
+	RETURNS TABLE (queryid bigint, role name, calls bigint, total_ms float8, mean_ms float8, rows bigint,
+		tables regclass[], indexes text[], query text)
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT s.queryid, s.role, s.calls, s.total_ms, s.mean_ms, s.rows, t.tables,
+		ARRAY(SELECT i.name::text FROM @extschema@.dbopt_index i
+			   WHERE @extschema@.dbopt_declared_table(i.table_name) = ANY (t.tables)
+			  ORDER BY 1),
+		s.query
+	  FROM (SELECT * FROM @extschema@.dbopt_statements(false) ORDER BY total_ms DESC LIMIT top) s
+	 CROSS JOIN LATERAL (
+		SELECT ARRAY(SELECT DISTINCT d::regclass
+					   FROM @extschema@.dbopt_statement_columns(s.query) u
+					  CROSS JOIN @extschema@.dbopt_named_tables(u.schema_name, u.table_name) d) AS tables) t
+	 ORDER BY s.total_ms DESC
+	$$;
 
 --
 -- Indexes: what they will take

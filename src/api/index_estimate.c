@@ -65,10 +65,20 @@ read_shape(Relation index, DbOptIndexShape *shape)
 	shape->predicate = RelationGetIndexPredicate(index);
 }
 
-/* As the owner of the table, whose expressions are run. */
-static double
-rebuilt_bytes(Relation table, Relation index)
+typedef struct Rebuild
 {
+	Relation	table;
+	Relation	index;
+	double		bytes;
+} Rebuild;
+
+/* As the owner of the table, whose expressions are run. */
+static void
+reckon_rebuild(void *arg)
+{
+	Rebuild    *rebuild = arg;
+	Relation	table = rebuild->table;
+	Relation	index = rebuild->index;
 	int			fillfactor = index->rd_rel->relam == BTREE_AM_OID ?
 	BTGetFillFactor(index) : 0;
 	DbOptOwnerScope scope;
@@ -81,7 +91,20 @@ rebuilt_bytes(Relation table, Relation index)
 	read_shape(index, &shape);
 	dbopt_index_size(table, &shape, fillfactor, &size);
 	dbopt_owner_end(&scope);
-	return size.bytes;
+	rebuild->bytes = size.bytes;
+}
+
+/* -1: an expression fails; with what, which may hold a value, is not told. */
+static double
+rebuilt_bytes(Relation table, Relation index)
+{
+	Rebuild		rebuild = {.table = table,.index = index};
+	DbOptFailure failure;
+
+	if (dbopt_exec_try(reckon_rebuild, &rebuild, 0, &failure))
+		return rebuild.bytes;
+	dbopt_index_pass_cancel(&failure);
+	return -1;
 }
 
 /* The relation, unless it is gone or its lock is not to be had at once. */

@@ -11,6 +11,7 @@
 
 #include "engine/catalog.h"
 #include "engine/extension.h"
+#include "engine/index_row.h"
 #include "engine/statement_columns.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -21,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(dbopt_statements);
 PG_FUNCTION_INFO_V1(dbopt_statement_columns);
+PG_FUNCTION_INFO_V1(dbopt_declared_table);
 
 #define STATEMENTS_COLUMNS	7
 
@@ -120,4 +122,15 @@ dbopt_statement_columns(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* dbopt_declared_table(table_name text) RETURNS oid */
+Datum
+dbopt_declared_table(PG_FUNCTION_ARGS)
+{
+	Oid			table = dbopt_index_table_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	if (!OidIsValid(table))
+		PG_RETURN_NULL();
+	PG_RETURN_OID(table);
 }

@@ -129,8 +129,9 @@ SELECT statement FROM advice WHERE index_name = 'broken_a' \gexec
 SELECT * FROM advice WHERE table_name = 'broken'::regclass;
 INSERT INTO broken VALUES (2);
 ALTER INDEX broken_a RENAME TO broken_a_ccnew;
-UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken_a_ccnew'::regclass;
-SELECT index_name, finding, statement FROM advice WHERE table_name = 'broken'::regclass;
+CREATE INDEX dbopt_new_01234567_a ON broken (a);
+UPDATE pg_index SET indisvalid = false WHERE indrelid = 'broken'::regclass;
+SELECT index_name, finding, statement FROM advice WHERE table_name = 'broken'::regclass ORDER BY 1;
 DROP TABLE broken;
 CREATE TABLE parts (a int, b int, c int) PARTITION BY RANGE (a);
 CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
@@ -223,10 +224,28 @@ SELECT count(*) FROM advice WHERE finding = 'bloated';
 -- estimates of indexes just built, in per cent of what they take
 SELECT indexrelid::regclass AS index, round(100.0 * dbopt_rebuilt_bytes(indexrelid) / pg_relation_size(indexrelid)) BETWEEN 85 AND 115 AS fits
   FROM pg_index WHERE indrelid = 'bloat'::regclass AND indexrelid <> 'bloat_gin'::regclass ORDER BY 1;
+-- one whose expression fails spoils nothing, and what it says is not told
+CREATE TABLE spoilt AS SELECT i AS a FROM generate_series(1, 60000) i;
+CREATE FUNCTION spoil(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+CREATE INDEX spoilt_a ON spoilt ("adv ice".spoil(a));
+CREATE OR REPLACE FUNCTION spoil(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RAISE 'secret %', $1; END$$;
+ANALYZE spoilt (a);
+SELECT dbopt_rebuilt_bytes('spoilt_a');
+SELECT count(*) FROM advice WHERE finding = 'bloated';
+DROP TABLE spoilt;
+DROP FUNCTION spoil;
 SET client_min_messages = warning;
 DROP SCHEMA "mea sure" CASCADE;
 RESET client_min_messages;
 DROP TABLE bloat;
+-- nor is one called bloated of which there are no statistics
+CREATE TABLE unknown (a int) WITH (autovacuum_enabled = off);
+CREATE INDEX unknown_a ON unknown (a);
+INSERT INTO unknown SELECT generate_series(1, 200000);
+REINDEX TABLE unknown;
+SELECT pg_relation_size('unknown_a') > 2 * dbopt_rebuilt_bytes('unknown_a') AS guess;
+SELECT index_name FROM advice WHERE finding = 'bloated';
+DROP TABLE unknown;
 
 -- The log index of an events table is needed for delivery, and neither unused
 -- nor covered.

@@ -176,6 +176,18 @@ is(sql(q{SELECT DISTINCT tables, indexes FROM dbopt_slow_queries(NULL) WHERE que
 is(sql(q{SELECT tables, indexes FROM dbopt_slow_queries(NULL) WHERE query LIKE '%nothing_declared WHERE%'}),
 	'{shop.nothing_declared}|{}', 'or none');
 
+# The table that is meant, and no other of that name; which need not be quoted
+# where it is declared.
+sql(q{
+	CREATE TABLE "2024_log" (a int);
+	CREATE TABLE shop."2024_log" (b int);
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('idx_2024', '2024_log', '(a)');
+	SELECT * FROM public."2024_log" WHERE a = 1;
+	SELECT * FROM shop."2024_log" WHERE b = 1;
+});
+is(sql(q{SELECT tables, indexes FROM dbopt_slow_queries(NULL) WHERE query LIKE '%2024_log" WHERE%' ORDER BY 1}),
+	'{"\"2024_log\""}|{idx_2024}' . "\n" . '{"shop.\"2024_log\""}|{}', 'a declared index is that of one table');
+
 # Statements are shown as pg_stat_statements shows them.
 sql(q{
 	CREATE ROLE monitor; GRANT pg_monitor TO monitor;

@@ -57,6 +57,7 @@ my %functions = (
 	dbopt_delivered_before => [ '1' => $may ],
 	dbopt_drop_statement => [ 'NULL' => $may ],
 	dbopt_measured_bytes => [ q{'log_pkey'} => $may ],
+	dbopt_declared_table => [ q{'log'} => $may ],
 	dbopt_named_tables => [ q{'public'} => $may, q{'log'} => $may ],
 	dbopt_rebuilt_bytes => [ q{'log_pkey'} => $may ],
 	dbopt_statement_columns => [ q{'SELECT 1'} => $may ],
