@@ -89,17 +89,31 @@ stored_length(Datum key, int16 length, bool by_value)
 }
 
 static void
-count_key(KeyScan *scan, int column, Datum key, int16 length, bool by_value)
+count_hash(KeyScan *scan, uint64 hash, double length)
 {
-	Size		size = by_value ? sizeof(Datum) : datumGetSize(key, false, length);
-	const void *bytes = by_value ? (const void *) &key : DatumGetPointer(key);
-	uint64		hash = hash_bytes_extended(bytes, size, column);
 	bool		found;
 	KeyCount   *count = hash_search(scan->keys, &hash, HASH_ENTER, &found);
 
 	count->rows = found ? count->rows + 1 : 1;
-	count->length = stored_length(key, length, by_value);
+	count->length = length;
 	scan->entries++;
+}
+
+static void
+count_key(KeyScan *scan, int column, Datum key, int16 length, bool by_value)
+{
+	Size		size = by_value ? sizeof(Datum) : datumGetSize(key, false, length);
+	const void *bytes = by_value ? (const void *) &key : DatumGetPointer(key);
+
+	count_hash(scan, hash_bytes_extended(bytes, size, column),
+			   stored_length(key, length, by_value));
+}
+
+/* NULL, in a value or as one, and what has no keys: one key for all of them. */
+static void
+count_nothing(KeyScan *scan)
+{
+	count_hash(scan, 0, 0);
 }
 
 /* What the operator class stores for a value of the column. */
@@ -141,10 +155,14 @@ scan_value(KeyScan *scan, Extract *extract, int column, Datum value)
 													   value,
 													   PointerGetDatum(&count),
 													   PointerGetDatum(&nulls)));
+	if (count == 0)
+		count_nothing(scan);
 	for (int i = 0; i < count; i++)
 		if (nulls == NULL || !nulls[i])
 			count_key(scan, column, keys[i], extract->length,
 					  extract->by_value);
+		else
+			count_nothing(scan);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(extract->context);
 }
@@ -171,7 +189,10 @@ scan_column(KeyScan *scan, const DbOptIndexShape *shape, int column,
 	{
 		if (row == sample->rows / 2)
 			scan->half = hash_get_num_entries(scan->keys);
-		if (!sample->nulls[row][column])
+		CHECK_FOR_INTERRUPTS();
+		if (sample->nulls[row][column])
+			count_nothing(scan);
+		else
 			scan_value(scan, &extract, column, sample->values[row][column]);
 		scan->rows++;
 	}

@@ -13,9 +13,11 @@
 
 #include <math.h>
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/itup.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_type_d.h"
 #include "engine/index_groups.h"
 #include "engine/index_sample.h"
 #include "executor/spi.h"
@@ -36,7 +38,8 @@
 #define SAMPLE_ROWS_GIN		30000	/* whose keys are many more than its rows */
 #define SAMPLE_PAGES_MIN	30
 #define SAMPLE_PAGES_MAX	2000
-#define READ_TRIES			2	/* the better one was not interrupted */
+#define SAMPLE_BYTES_MAX	(32.0 * 1024 * 1024)
+#define FIRST_ROWS			10	/* whose size tells how many more there may be */
 
 /* Columns of an index, from "first" to before "end", for SELECT. */
 static char *
@@ -106,7 +109,7 @@ planned_rows(const char *query)
 }
 
 /*
- * Different keys: of several columns at once the planner expects no more than
+ * Different keys of a btree: of several columns at once the planner expects no more than
  * a tenth of the rows, which is too few for an index, unless there are
  * statistics for them.
  */
@@ -117,6 +120,8 @@ count_groups(Relation rel, const DbOptIndexShape *shape, const char *from,
 	double	   *values = palloc(sizeof(double) * shape->keys);
 	double		groups;
 
+	if (shape->am != BTREE_AM_OID)
+		return rows;			/* whose keys need not even have an equality */
 	for (int i = 0; i < shape->keys; i++)
 		values[i] = planned_rows(psprintf("SELECT %s%s GROUP BY %s", from, where,
 										  column_list(rel, shape, i, i + 1)));
@@ -164,72 +169,146 @@ sample_pages(const DbOptIndexShape *shape, const DbOptIndexCounts *counts)
 	return Min(pages, counts->heap_pages);
 }
 
+/*
+ * What a value takes in an index beyond what it does in a row: it is not kept
+ * elsewhere, and a btree's key of type name ends where the name does.
+ */
+static double
+extra_bytes(const DbOptIndexShape *shape, int column, Form_pg_attribute form,
+			Datum value)
+{
+	if (form->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(value)))
+		return (double) toast_datum_size(value) -
+			VARSIZE_EXTERNAL(DatumGetPointer(value));
+	if (form->atttypid == NAMEOID && shape->am == BTREE_AM_OID &&
+		column < shape->keys)
+		return strlen(NameStr(*DatumGetName(value))) + 1.0 - NAMEDATALEN;
+	return 0;
+}
+
 /* The size of an index tuple, as index_form_tuple() makes it. */
 static double
-tuple_bytes(TupleDesc desc, Datum *values, bool *nulls)
+tuple_bytes(const DbOptIndexShape *shape, TupleDesc desc, Datum *values,
+			bool *nulls)
 {
 	Size		header = sizeof(IndexTupleData);
+	double		data = heap_compute_data_size(desc, values, nulls);
 
+	for (int i = 0; i < desc->natts; i++)
+		if (!nulls[i])
+			data += extra_bytes(shape, i, TupleDescAttr(desc, i), values[i]);
 	for (int i = 0; i < desc->natts; i++)
 		if (nulls[i])
 		{
 			header += sizeof(IndexAttributeBitMapData);
 			break;
 		}
-	return MAXALIGN(MAXALIGN(header) + heap_compute_data_size(desc, values, nulls));
+	return MAXALIGN(MAXALIGN(header) + (Size) data);
 }
 
-/* Copies what SPI has read into the caller's memory. */
+/* Copies a row that SPI has read into the present memory. */
 static void
-keep_rows(DbOptIndexSample *sample)
+keep_row(DbOptIndexSample *sample, const DbOptIndexShape *shape, HeapTuple row)
 {
-	int			columns = SPI_tuptable->tupdesc->natts;
+	int			columns = sample->desc->natts;
+	Datum	   *values = palloc(columns * sizeof(Datum));
+	bool	   *nulls = palloc(columns * sizeof(bool));
 
-	sample->rows = SPI_processed;
-	sample->desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
-	sample->values = palloc(sample->rows * sizeof(Datum *));
-	sample->nulls = palloc(sample->rows * sizeof(bool *));
-	for (int row = 0; row < sample->rows; row++)
+	heap_deform_tuple(row, sample->desc, values, nulls);
+	sample->tuple_bytes += tuple_bytes(shape, sample->desc, values, nulls);
+	for (int i = 0; i < columns; i++)
+		if (!nulls[i])
+			values[i] = datumCopy(values[i],
+								  TupleDescAttr(sample->desc, i)->attbyval,
+								  TupleDescAttr(sample->desc, i)->attlen);
+	sample->values[sample->rows] = values;
+	sample->nulls[sample->rows] = nulls;
+	sample->rows++;
+}
+
+/* Adds what SPI has read; returns how many bytes that is. */
+static double
+keep_rows(DbOptIndexSample *sample, const DbOptIndexShape *shape)
+{
+	Size		room = (sample->rows + SPI_processed) * sizeof(Datum *);
+	double		bytes = 0;
+
+	if (sample->desc == NULL)
 	{
-		Datum	   *values = palloc(columns * sizeof(Datum));
-		bool	   *nulls = palloc(columns * sizeof(bool));
-
-		heap_deform_tuple(SPI_tuptable->vals[row], sample->desc, values, nulls);
-		sample->tuple_bytes += tuple_bytes(sample->desc, values, nulls);
-		for (int i = 0; i < columns; i++)
-			if (!nulls[i])
-				values[i] = datumCopy(values[i],
-									  TupleDescAttr(sample->desc, i)->attbyval,
-									  TupleDescAttr(sample->desc, i)->attlen);
-		sample->values[row] = values;
-		sample->nulls[row] = nulls;
+		sample->desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+		sample->values = palloc(1);
+		sample->nulls = palloc(1);
 	}
+	sample->values = repalloc(sample->values, Max(room, 1));
+	sample->nulls = repalloc(sample->nulls, Max(room, 1));
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		bytes += SPI_tuptable->vals[row]->t_len;
+		keep_row(sample, shape, SPI_tuptable->vals[row]);
+	}
+	return bytes;
+}
+
+static double
+ms_since(instr_time start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, start);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+/*
+ * Reads the sample, by as many rows as fit the memory there is for it by the
+ * size of those before: what an expression makes of a row may be large.
+ */
+static void
+fetch_sample(DbOptIndexSample *sample, const DbOptIndexShape *shape,
+			 SPIPlanPtr plan, MemoryContext context)
+{
+	Portal		portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	double		count = FIRST_ROWS;
+	double		bytes = 0;
+	bool		more;
+
+	do
+	{
+		MemoryContext spi_context;
+		instr_time	start;
+
+		INSTR_TIME_SET_CURRENT(start);
+		SPI_cursor_fetch(portal, true, (long) count);
+		sample->read_ms += ms_since(start);
+		spi_context = MemoryContextSwitchTo(context);
+		bytes += keep_rows(sample, shape);
+		MemoryContextSwitchTo(spi_context);
+		more = SPI_processed == (long) count;
+		SPI_freetuptable(SPI_tuptable);
+		count = Min(count * 10, (SAMPLE_BYTES_MAX - bytes) * sample->rows / Max(bytes, 1));
+	} while (more && count >= 1);
+	SPI_cursor_close(portal);
 	sample->tuple_bytes /= Max(sample->rows, 1);
 }
 
-/* Preparing the query has nothing to do with the table, and does not count. */
+/*
+ * The second time without interruption, perhaps.  Preparing the query has
+ * nothing to do with the table, and does not count.
+ */
 static void
-read_sample(DbOptIndexSample *sample, const char *query)
+read_sample(DbOptIndexSample *sample, const DbOptIndexShape *shape,
+			const char *query, MemoryContext context)
 {
 	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
 	instr_time	start;
-	instr_time	end;
 
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", query);
-	for (int i = 0; i < READ_TRIES; i++)
-	{
-		double		ms;
-
-		SPI_freetuptable(SPI_tuptable);
-		INSTR_TIME_SET_CURRENT(start);
-		if (SPI_execute_plan(plan, NULL, NULL, true, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not run \"%s\"", query);
-		INSTR_TIME_SET_CURRENT(end);
-		INSTR_TIME_SUBTRACT(end, start);
-		ms = INSTR_TIME_GET_MILLISEC(end);
-		sample->read_ms = i == 0 ? ms : Min(sample->read_ms, ms);
-	}
+	fetch_sample(sample, shape, plan, context);
+	INSTR_TIME_SET_CURRENT(start);
+	if (SPI_execute_plan(plan, NULL, NULL, true, sample->rows) != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\"", query);
+	sample->read_ms = Min(sample->read_ms, ms_since(start));
 }
 
 DbOptIndexSample *
@@ -249,9 +328,7 @@ dbopt_index_sample(Relation rel, const DbOptIndexShape *shape,
 					 condition(rel, shape));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	read_sample(sample, query);
-	(void) MemoryContextSwitchTo(context);
-	keep_rows(sample);
+	read_sample(sample, shape, query, context);
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "could not disconnect from SPI");
 	return sample;

@@ -75,6 +75,33 @@ SELECT name, rows > 0 AS rows, estimated_bytes > 0 AS bytes, estimated_time < '1
   FROM dbopt_estimate_indexes('bare') ORDER BY 1;
 SELECT count(*) FROM dbopt_estimate_indexes() WHERE name = 'nothing_a';
 
+-- What is stored in another way in the index, or not at all; keys without an
+-- equality; what a row is not to be had without.
+CREATE TABLE odd (relation name, spot point, tags text[], filler text);
+INSERT INTO odd SELECT 'rel ' || i, point(i, i % 100), CASE WHEN i % 20 = 0 THEN ARRAY['t' || i % 7] WHEN i % 20 = 1 THEN '{}' END, 'filler'
+  FROM generate_series(1, 100000) i;
+ANALYZE odd;
+INSERT INTO dbopt_index VALUES ('odd_relation', 'estimate.odd', '(relation)'), ('odd_spot', 'estimate.odd', 'USING gist (spot)'),
+	('odd_tags', 'estimate.odd', 'USING gin (tags)');
+CREATE TABLE odd_guess AS SELECT * FROM dbopt_estimate_indexes('odd');
+SET dbopt.index_inline_pages = 100000;
+CALL dbopt_ensure_indexes('odd');
+RESET dbopt.index_inline_pages;
+SELECT name, reason, abs(100.0 * estimated_bytes / pg_relation_size(name::regclass) - 100) <= CASE name WHEN 'odd_relation' THEN 15 ELSE 50 END AS fits
+  FROM odd_guess ORDER BY name COLLATE "C";
+
+-- An expression that makes much of a row is not run for all of the sample.
+CREATE SEQUENCE swellings;
+CREATE FUNCTION swell(int) RETURNS text[] IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('estimate.swellings');
+	RETURN ARRAY[repeat($1::text, 500000)];
+END $$;
+CREATE TABLE swollen AS SELECT i % 10 AS a FROM generate_series(1, 1000) i;
+INSERT INTO dbopt_index VALUES ('swollen_a', 'estimate.swollen', 'USING gin (estimate.swell(a))');
+SELECT rows > 0 AS rows, estimated_time < '1 min' AS time, reason FROM dbopt_estimate_indexes('swollen');
+SELECT last_value < 300 AS few FROM swellings;
+
 -- An expression is run as the table's owner, and can do nothing else.
 CREATE ROLE regress_estimate;
 GRANT CREATE, USAGE ON SCHEMA estimate TO regress_estimate;
