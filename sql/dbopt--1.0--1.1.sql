@@ -258,13 +258,16 @@ GRANT EXECUTE ON FUNCTION @extschema@.dbopt_estimate_indexes(regclass) TO pg_mon
 ALTER TABLE @extschema@.dbopt_index_state
 	ADD COLUMN declaration bigint NOT NULL DEFAULT 0,
 	ADD COLUMN table_oid oid NOT NULL DEFAULT 0,
-	ADD COLUMN definition text;
+	ADD COLUMN definition text,
+	ADD COLUMN began_without boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN @extschema@.dbopt_index_state.declaration IS
 	'a hash of the declaration that the last attempt was made for, whose failure counts for that one alone; 0: unknown';
 COMMENT ON COLUMN @extschema@.dbopt_index_state.table_oid IS
 	'the table that the last attempt was made on; 0: unknown';
 COMMENT ON COLUMN @extschema@.dbopt_index_state.definition IS
 	'CREATE INDEX as it would make the index that was built, by which it is known after a restore; NULL: unknown';
+COMMENT ON COLUMN @extschema@.dbopt_index_state.began_without IS
+	'whether an attempt that has not ended began without a valid index of that name: one that is there when its session has gone was built by it';
 
 CREATE FUNCTION @extschema@.dbopt_note_indexes() RETURNS void
 	AS 'MODULE_PATHNAME', 'dbopt_note_indexes' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

@@ -151,15 +151,17 @@ static HeapTuple
 forget_process(HeapTuple row, TupleDesc desc)
 {
 	int			columns[] = {Anum_state_index_oid, Anum_state_state,
-	Anum_state_attempts, Anum_state_next_attempt_at, Anum_state_table_oid};
+		Anum_state_attempts, Anum_state_next_attempt_at, Anum_state_table_oid,
+	Anum_state_began_without};
 	Datum		values[] = {ObjectIdGetDatum(InvalidOid),
 		CStringGetTextDatum(dbopt_index_progress_name(DBOPT_INDEX_IDLE)),
-	Int32GetDatum(0), (Datum) 0, ObjectIdGetDatum(InvalidOid)};
-	bool		nulls[] = {false, false, false, true, false};
+		Int32GetDatum(0), (Datum) 0, ObjectIdGetDatum(InvalidOid),
+	BoolGetDatum(false)};
+	bool		nulls[] = {false, false, false, true, false, false};
 	int			count = lengthof(columns);
 
 	if (desc->natts <= Natts_state_old)
-		count--;				/* without the table */
+		count -= 2;				/* without the last two */
 	return heap_modify_tuple_by_cols(row, desc, count, columns, values, nulls);
 }
 

@@ -227,7 +227,8 @@ enum
 	Anum_state_declaration,
 	Anum_state_table_oid,
 	Anum_state_definition,
-	Natts_state = 13
+	Anum_state_began_without,
+	Natts_state = 14
 };
 
 enum

@@ -142,6 +142,20 @@ recant(DbOptIndexJob *job, const DbOptIndexState *state)
 	job->recanted = true;
 }
 
+/*
+ * What is there while nothing was when an attempt began whose session has gone
+ * since, before it could say so, was built by it.
+ */
+static void
+note_beginning(DbOptIndexJob *job, DbOptIndexState *state)
+{
+	bool		valid = job->target.condition == DBOPT_INDEX_VALID;
+
+	job->built = state->began_without && valid && !job->target.locked &&
+		!dbopt_index_state_outdated(state, job->row);
+	state->began_without = !valid || job->built;
+}
+
 bool
 dbopt_index_attempt_begin(DbOptIndexJob *job)
 {
@@ -163,8 +177,11 @@ dbopt_index_attempt_begin(DbOptIndexJob *job)
 		call_off(job, state);
 		return false;
 	}
+	note_beginning(job, state);
 	if (state->attempts >= policy()->max_attempts)
 	{
+		if (job->built)
+			dbopt_index_own_note(state, job->target.index);
 		set_error(state, "57P01", "the session that was building it has gone");
 		give_up(job, state);
 		dbopt_index_state_write(state);
@@ -286,6 +303,7 @@ dbopt_index_attempt_failed(DbOptIndexJob *job, const DbOptFailure *failure)
 	dbopt_index_job_begin(job);
 	rules = policy();
 	state = dbopt_index_state_lock(job->name);
+	state->began_without = false;
 	if (job->built)
 		(void) note_built(job, state);
 	if (!is_asked_for(state) &&

@@ -70,6 +70,9 @@ read_new_columns(DbOptIndexState *state, HeapTuple tuple, TupleDesc desc)
 									  &isnull));
 	value = heap_getattr(tuple, Anum_state_definition, desc, &isnull);
 	state->definition = text_or_null(value, isnull);
+	state->began_without =
+		DatumGetBool(heap_getattr(tuple, Anum_state_began_without, desc,
+								  &isnull));
 }
 
 static DbOptIndexState *
@@ -136,6 +139,7 @@ form_state(const DbOptIndexState *state, TupleDesc desc)
 	values[Anum_state_declaration - 1] = Int64GetDatum(state->declaration);
 	values[Anum_state_table_oid - 1] = ObjectIdGetDatum(state->table);
 	put_text(values, nulls, Anum_state_definition, state->definition);
+	values[Anum_state_began_without - 1] = BoolGetDatum(state->began_without);
 	return heap_form_tuple(desc, values, nulls);
 }
 
@@ -235,6 +239,7 @@ set_progress(DbOptIndexState *state, DbOptIndexProgress progress,
 	state->progress = progress;
 	state->attempts = 0;
 	state->next_attempt_at = next_attempt_at;
+	state->began_without = false;
 	state->error_code = NULL;
 	state->error_message = NULL;
 	state->failed_at = 0;

@@ -34,6 +34,8 @@ typedef struct DbOptIndexState
 								 * attempt was for; 0: unknown */
 	Oid			table;			/* that it was made on; InvalidOid: unknown */
 	char	   *definition;		/* of the index that was built; NULL: unknown */
+	bool		began_without;	/* an attempt that has not ended began without
+								 * a valid index */
 } DbOptIndexState;
 
 extern const char *dbopt_index_progress_name(DbOptIndexProgress progress);

@@ -115,6 +115,48 @@ is_settled('single');
 is(oid('single_i'), $single, 'single: it was built once');
 let_go();
 
+# Nor is it forgotten who built it when the session ends there, or the server
+# crashes.
+foreach my $way (qw(terminate crash))
+{
+	my $name = "single_$way";
+
+	sql("CREATE TABLE $name AS SELECT i AS a FROM generate_series(1, 2000) i");
+	$holder->query_safe('BEGIN; LOCK TABLE dbopt_build_rate IN SHARE ROW EXCLUSIVE MODE');
+	declare("${name}_i", $name, '(a)');
+	is_held("$name: it is done");
+	my $index = oid("${name}_i");
+	if ($way eq 'crash')
+	{
+		$node->stop('immediate');
+		eval { $holder->quit };
+		$node->start;
+		$holder = $node->background_psql('postgres');
+	}
+	else
+	{
+		my $pid = builder();
+		sql("SELECT pg_terminate_backend($pid)");
+		wait_for("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)", "$name: its session has ended");
+		let_go();
+	}
+	is_settled($name);
+	is(oid("${name}_i"), $index, "$name: it was built once");
+}
+
+# What was there before is not dbopt's because a session ended that looked at it.
+sql('CREATE TABLE mine AS SELECT 1 AS a; CREATE INDEX mine_i ON mine (a); CREATE INDEX mine_i_ccnew ON mine (a);
+	UPDATE pg_index SET indisvalid = false WHERE indexrelid = \'mine_i_ccnew\'::regclass');
+$holder->query_safe('BEGIN; SELECT FROM mine');
+declare('mine_i', 'mine', '(a)');
+wait_for(q{SELECT reason ~ '^it waits' FROM dbopt_index_status() WHERE name = 'mine_i'}, 'mine: a leftover is being dropped');
+my $dropper = builder();
+sql("SELECT pg_terminate_backend($dropper)");
+wait_for("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $dropper)", 'mine: its session has ended');
+let_go();
+wait_for(q{SELECT state = 'idle' FROM dbopt_index_state WHERE name = 'mine_i'}, 'mine: it is dropped by another one');
+is(sql(q{SELECT count(*) FROM dbopt_index_state WHERE name = 'mine_i' AND built}), 0, 'mine: and the index is whose it was');
+
 # ---- for a declaration that is no longer there ----
 
 start_held('edited', '(a)');
