@@ -51,6 +51,13 @@ my $schema = q{
 	INSERT INTO things SELECT i, 'thing ' || i FROM generate_series(1, 2000) i;
 };
 sql("CREATE EXTENSION dbopt CASCADE; $schema");
+sql(q{
+	CREATE TABLE other_things AS SELECT 1 AS a;
+	CREATE TABLE handled (a int);
+	SELECT dbopt_create_events('log', false);
+	CREATE FUNCTION handle(log) RETURNS void LANGUAGE sql AS 'INSERT INTO handled VALUES (1)';
+	SELECT dbopt_register_handler('handle', '*', 'handle(log)');
+});
 
 # One database's builds do not wait for another's, nor for what becomes of them.
 sql('CREATE DATABASE second');
@@ -58,6 +65,13 @@ sql("CREATE EXTENSION dbopt CASCADE; $schema", 'second');
 my $here = start_build('here', 'things', '(id)');
 my $there = start_build('there', 'things', '(id)', database => 'second');
 isnt(builder(), builder('second'), 'two databases build at once');
+
+# In each of them one after the other: the scheduler has had its time when it has
+# had an event delivered.
+declare('after_here', 'other_things', '(a)');
+sql(q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data) VALUES ('a', 'x', dbopt_uuid_v7(), '{}')});
+wait_for('SELECT count(*) = 1 FROM handled', 'an event is delivered meanwhile');
+is(status('after_here'), 'queued', 'but no other index built');
 $there->query_safe('COMMIT');
 sql(q{CALL dbopt_ensure_indexes('things', true)}, 'second');
 is(status('there', 'second'), 'valid', 'one ends');
