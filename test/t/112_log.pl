@@ -53,7 +53,7 @@ sub of_line
 sql(q{
 	CREATE EXTENSION dbopt CASCADE;
 	CREATE VIEW lines AS
-		SELECT n, line ->> 'message' AS message, line ->> 'error_severity' AS severity, (line ->> 'detail')::jsonb AS d
+		SELECT n, (line ->> 'timestamp')::timestamptz AS at, line ->> 'message' AS message, line ->> 'error_severity' AS severity, (line ->> 'detail')::jsonb AS d
 		  FROM (SELECT n, l::jsonb AS line
 				FROM string_to_table(pg_read_file('log/test.json'), E'\\n') WITH ORDINALITY AS x (l, n)
 				WHERE l LIKE '{%"message":"dbopt: %}') y;
@@ -102,19 +102,29 @@ foreach my $operation (qw(event.retry event.give_up))
 		"$operation: some lines, and the number of the others");
 }
 
-# Where they keep coming, the number is told meanwhile, not when all are through.
+# Where they keep coming, the number of those that one time had no room for is told
+# when that is over, also when the next has begun with more by then.
 sql(q{
 	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown, failure_threshold)
 	VALUES ('never', 1, '10 ms', '10 ms', 'none', true, 1000000);
 	CREATE FUNCTION refuse(e events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
-		PERFORM count(*) FROM generate_series(1, 2000);
+		PERFORM count(*) FROM generate_series(1, 10000);
 		RAISE 'never';
 	END $$;
+	CREATE VIEW steady AS SELECT n, at, d FROM lines WHERE d ->> 'handler' = 'steady';
 	SELECT dbopt_register_handler('steady', 'STEADY', 'refuse(events)', policy => 'never');
-	SELECT put('STEADY', 300000)});
-wait_for_line('they keep coming', q{d ->> 'handler' = 'steady' AND d ? 'left_out'});
-cmp_ok(sql(q{SELECT failures FROM dbopt_retry_stats() WHERE handler = 'steady'}), '<', 300000, '... when their number is told first');
+	SELECT put('STEADY', 60000)});
+$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM steady') or die 'no lines';
+my $scheduler = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'});
+END { kill 'CONT', $scheduler if defined $scheduler; }
+kill 'STOP', $scheduler;
+ok($node->poll_query_until('postgres', 'SELECT count(*) > 10 FROM steady'), 'lines keep coming when there are too many');
+kill 'CONT', $scheduler;
+$scheduler = undef;
+ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM steady WHERE d ? 'left_out'}), '... and the number of the others');
+is( sql(q{SELECT (SELECT min(at) FROM steady WHERE d ? 'left_out') - (SELECT at FROM steady ORDER BY n OFFSET 10 LIMIT 1) < '8 s'}),
+	't', '... before that next time of 10 s is over');
 sql(q{SELECT dbopt_unregister_handler('steady', discard => true)});
 
 # ---- breakers ------------------------------------------------------------
