@@ -6,10 +6,6 @@
  * its column "act" is the name of one of the functions in "acts", and its
  * column "arg" is for that function.  When that returns, the handler writes
  * down by SPI that the event is done.
- *
- * Preloaded, it makes every query of who has set dbopt_test.refuse fail, and
- * with dbopt_test.refuse_last_lines what a process says of circuit breakers as it
- * ends.
  */
 #include "postgres.h"
 
@@ -22,13 +18,10 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "optimizer/planner.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
-#include "storage/ipc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -36,8 +29,6 @@
 #include "utils/snapmgr.h"
 
 PG_MODULE_MAGIC;
-
-extern PGDLLEXPORT void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(handle_row);
 PG_FUNCTION_INFO_V1(handle_array);
@@ -485,54 +476,4 @@ handle_jsonb(PG_FUNCTION_ARGS)
 	event.arg = field(json, "arg");
 	handle(&event);
 	PG_RETURN_VOID();
-}
-
-/* ---- queries that fail --------------------------------------------------- */
-
-static planner_hook_type previous_planner = NULL;
-static bool refuse = false;
-
-static PlannedStmt *
-plan(Query *query, const char *text, int options, ParamListInfo params)
-{
-	if (refuse)
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE('A', 'B', '1', '2', '3')),
-				 errmsg("no query is planned")));
-	return previous_planner != NULL ?
-		previous_planner(query, text, options, params) :
-		standard_planner(query, text, options, params);
-}
-
-/* ---- lines of the log that fail ------------------------------------------ */
-
-static emit_log_hook_type previous_log_hook = NULL;
-static bool refuse_last_lines = false;
-
-static void
-emit_log(ErrorData *error)
-{
-	if (refuse_last_lines && proc_exit_inprogress && error->message != NULL &&
-		strstr(error->message, "circuit breaker") != NULL)
-		ereport(ERROR, (errmsg("no line is written")));
-	if (previous_log_hook != NULL)
-		previous_log_hook(error);
-}
-
-void
-_PG_init(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	DefineCustomBoolVariable("dbopt_test.refuse", "Makes queries fail.", NULL,
-							 &refuse, false, PGC_USERSET, 0, NULL, NULL,
-							 NULL);
-	DefineCustomBoolVariable("dbopt_test.refuse_last_lines",
-							 "Makes lines about breakers fail.", NULL,
-							 &refuse_last_lines, false, PGC_USERSET, 0, NULL,
-							 NULL, NULL);
-	previous_planner = planner_hook;
-	planner_hook = plan;
-	previous_log_hook = emit_log_hook;
-	emit_log_hook = emit_log;
 }
