@@ -104,6 +104,7 @@ typedef struct Processes
 	bool		slot;			/* there is one */
 	DbOptSchedulerState state;
 	TimestampTz started_at;		/* of the scheduler; 0: never */
+	TimestampTz missing_since;	/* of what is not running */
 	bool		wants_session;
 	DbOptProbation probation;
 	int			sessions_used;	/* slots, in the cluster */
@@ -117,6 +118,10 @@ copy_processes(Processes *processes)
 	memset(processes, 0, sizeof(*processes));
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
 	processes->launcher = dbopt_shared->launcher_pid != 0;
+	processes->missing_since = dbopt_shared->started_at;
+	if (!processes->launcher)
+		processes->missing_since = Max(dbopt_shared->started_at,
+									   dbopt_shared->launcher_left_at);
 	for (int i = 0; i < dbopt_shared->max_sessions; i++)
 		if (OidIsValid(dbopt_session_slot(i)->dboid))
 			processes->sessions_used++;
@@ -126,6 +131,8 @@ copy_processes(Processes *processes)
 		processes->slot = true;
 		processes->state = database->state;
 		processes->started_at = database->started_at;
+		if (processes->launcher)
+			processes->missing_since = database->missing_since;
 		processes->wants_session =
 			pg_atomic_read_u32(&database->wants_session) != 0;
 		processes->probation = pg_atomic_read_u32(&database->probation);
@@ -137,7 +144,8 @@ static const char *
 missing_scheduler(const Processes *processes)
 {
 	if (!processes->slot)
-		return "there is none for this database";
+		return psprintf("there is none for this database; at most %d of the cluster have one",
+						DBOPT_MAX_DATABASES);
 	if (processes->wants_session)
 		return "no background worker slot is free for it: consider increasing max_worker_processes";
 	return processes->state == DBOPT_SCHEDULER_STARTING ? "it is starting" :
@@ -147,8 +155,8 @@ missing_scheduler(const Processes *processes)
 static void
 check_scheduler(DbOptHealthLook *look, const Processes *processes)
 {
-	TimestampTz since = Max(processes->started_at, PgStartTime);
-	DbOptHealth missing = dbopt_health_of_absence(look->now - since);
+	DbOptHealth missing =
+	dbopt_health_of_absence(look->now - processes->missing_since);
 
 	if (look->standby)
 		dbopt_health_add(look, "scheduler", DBOPT_HEALTHY,

@@ -43,6 +43,7 @@ static bool rescan;				/* pg_database has to be read */
 static TimestampTz judge_until;
 static int	nstarting;			/* schedulers that have not yet said whether
 								 * the extension is there */
+static bool at_work = false;	/* this launcher has finished a round */
 
 static DbOptEntry *
 find_entry(Oid dboid)
@@ -265,7 +266,11 @@ launcher_exit(int code, Datum arg)
 {
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (dbopt_shared->launcher_pid == MyProcPid)
+	{
 		dbopt_shared->launcher_pid = 0;
+		if (at_work)
+			dbopt_shared->launcher_left_at = GetCurrentTimestamp();
+	}
 	LWLockRelease(dbopt_shared->lock);
 }
 
@@ -307,6 +312,7 @@ dbopt_launcher_main(Datum main_arg)
 
 		MemoryContextSwitchTo(round_context);
 		next = launcher_round();
+		at_work = true;
 		MemoryContextReset(round_context);
 		dbopt_worker_sleep(next, wait_event);
 	}

@@ -90,6 +90,8 @@ scheduler_exit(int code, Datum arg)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (database->generation == target.generation)
 	{
+		if (database->state == DBOPT_SCHEDULER_RUNNING)
+			database->missing_since = GetCurrentTimestamp();
 		database->state = last_state;
 		database->scheduler_pid = 0;
 		pg_atomic_write_u32(&database->active, 0);

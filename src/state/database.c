@@ -12,6 +12,7 @@
 #include "state/database.h"
 #include "state/history.h"
 #include "state/hold.h"
+#include "utils/timestamp.h"
 
 static int
 find_free_slot(void)
@@ -42,6 +43,7 @@ fill_slot(DbOptDatabase *database, Oid dboid)
 	if (database->dboid != dboid)
 	{
 		clear_counts(database);
+		database->missing_since = GetCurrentTimestamp();
 		dbopt_history_begin(database, dboid);
 		memset(&database->refused, 0, sizeof(database->refused));
 		pg_atomic_write_u32(&database->health_told, DBOPT_HEALTHY);

@@ -120,6 +120,7 @@ typedef struct DbOptDatabase
 	NameData	refused;		/* the version that it last said it does not
 								 * know; empty: none */
 	TimestampTz started_at;
+	TimestampTz missing_since;	/* while none is running */
 	DbOptHistogram acquire_times;	/* that callers waited for the session
 									 * which then ran their SQL */
 	uint64		acquire_total;	/* of these, microseconds */
@@ -403,6 +404,8 @@ typedef struct DbOptShared
 	/* Under lock. */
 	pid_t		launcher_pid;
 	int			launcher_procno;
+	TimestampTz launcher_left_at;	/* while none is running; 0: there was
+									 * none */
 	DbOptHold	holds[DBOPT_MAX_HOLDS];
 	int			solo_owner;		/* the database whose scheduler runs suspects:
 								 * slot + 1; 0: none.  Only it may assign jobs

@@ -327,6 +327,10 @@ is_status('clock', 'healthy', 'all times have passed');
 
 # ---- the scheduler -------------------------------------------------------
 
+# However long it has been there before, it is not missing for long.
+ok( $node->poll_query_until('postgres',
+		q{SELECT detail ~ '^running for ([6-9]\d|\d{3}|\d+ (min|h))' FROM dbopt_health() WHERE check_name = 'scheduler'}),
+	'it has been running for a minute');
 is( sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
 		WHERE backend_type = 'dbopt scheduler' AND datname = 'postgres';
 		SELECT status FROM dbopt_health() WHERE check_name = 'scheduler'}),
