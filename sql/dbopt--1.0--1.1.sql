@@ -284,7 +284,7 @@ CREATE FUNCTION @extschema@.dbopt_health(
 	AS 'MODULE_PATHNAME', 'dbopt_health'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 16;
 COMMENT ON FUNCTION @extschema@.dbopt_health() IS
-	'how delivery is in this database: a row for each check with its status (healthy, degraded, critical) and the figures or names behind it; the last row, overall, has the worst status. scheduler: critical when it has been missing for 60 s; probation: degraded after a crash, until what may have caused it has run; pool: as in dbopt_pool_stats(); worker_slots: degraded when a session that is needed finds no slot, critical when there is no session at all; paused: degraded when the database or a handler is; breakers: degraded when one is not closed, critical when all are or the one named database; retry_storm: a handler of whose recent attempts 50 per cent (degraded) or 90 per cent (critical) have failed, the last within 60 s; handlers: degraded when a handler or table is not ready, critical when none is; backlog: age of the oldest event that waits or retry that is overdue, degraded from dbopt.health_backlog_age, critical from ten times that; positions: critical in a restored or copied database until dbopt_resume(), and when new events would come before delivered ones; dead_letters: degraded from dbopt.health_dead_letters, critical from a hundred times that; indexes: degraded when a declared one has failed or is invalid; long_transactions: degraded from dbopt.health_transaction_age, critical from ten times that for one that has written; clock: degraded when it has gone back by 5 s, critical by 1 h. No column is ever NULL. Errors: 55000 not preloaded';
+	'how delivery is in this database: a row for each check with its status (healthy, degraded, critical) and the figures or names behind it; the last row, overall, has the worst status. scheduler: critical when it has been missing for 60 s; probation: degraded after a crash, until what may have caused it has run; pool: as in dbopt_pool_stats(); worker_slots: degraded when a session that is needed finds no slot, critical when there is no session at all; paused: degraded when the database or a handler is; breakers: degraded when one is not closed, critical when all are or the one named database; retry_storm: a handler of whose recent attempts 50 per cent (degraded) or 90 per cent (critical) have failed, the last within 60 s; handlers: degraded when a handler or table is not ready, or a handler has no slot (dbopt.max_handlers), critical when no handler or no table is ready; backlog: age of the oldest event that waits or retry that is overdue, degraded from dbopt.health_backlog_age, critical from ten times that; positions: critical in a restored or copied database until dbopt_resume(), and when new events would come before delivered ones; dead_letters: degraded from dbopt.health_dead_letters, critical from a hundred times that; indexes: degraded when a declared one has failed or is invalid; long_transactions: degraded from dbopt.health_transaction_age, critical from ten times that for one that has written; clock: degraded when it has gone back by 5 s, critical by 1 h. No column is ever NULL. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_health() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_health() TO pg_monitor;
 
@@ -339,6 +339,46 @@ COMMENT ON FUNCTION @extschema@.dbopt_prometheus() IS
 	'dbopt_metrics() in the text format of Prometheus: dots in names are underscores, counters end in _total. The format is UTF-8: set client_encoding so. Never NULL. Errors: 55000 not preloaded';
 REVOKE ALL ON FUNCTION @extschema@.dbopt_prometheus() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.dbopt_prometheus() TO pg_monitor;
+
+--
+-- Comments that tell all errors
+--
+
+COMMENT ON FUNCTION @extschema@.dbopt_create_events(text, boolean) IS
+	'creates a table for events, owned by the caller, and attaches it; name is an identifier, with schema or quotes where needed; mark_processed: with the columns processed, processed_at, retry_count and error_message, which dbopt keeps up to date; errors: 42P07 the name is taken, 42601, 42602, 3F000 and 0A000 it is no name, or of no schema of this database, 42809 the table would be temporary, 42501 the caller may not create it, 22004 an argument is NULL, 55000 a restored database before dbopt_resume()';
+
+COMMENT ON FUNCTION @extschema@.dbopt_attach_events(regclass, name) IS
+	'makes a table of the caller a source of events: adds the column log_position, two triggers and the log index, under a lock_timeout of 3 s unless one is set; key_column NULL: the primary key, which must have one column; rows that are there already are at the beginning of the log; on a large table the index is left to be built, and the view dbopt_sources tells how; errors: 42501 not the owner, 42809 not a table that can be attached, 42710 attached already, or another trigger has the name, 42703, 42804, 42P16 and 0A000 a column or key is missing, of a wrong type or generated, 22023 key_column is not the primary key, 23505 two rows have the same key, 22004 events is NULL, 55P03 somebody else has it locked, 55000 row level security is forced on its owner, its log_position is not of this database, or a restored database before dbopt_resume()';
+
+COMMENT ON FUNCTION @extschema@.dbopt_detach_events(regclass) IS
+	'undoes dbopt_attach_events(): removes triggers and log index, and forgets how far events were delivered; the column log_position stays, and can be dropped; errors: 42501 not the owner, 42704 not attached, 42809 not a table, 2BP01 handlers are still registered on it, 22004 events is NULL, 55P03 somebody else has it locked';
+
+COMMENT ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedure, regclass, text, int, int, interval, int, text, boolean, regrole, boolean) IS
+	'has a function called for every event of a type; event_type: exact, or ending in *; handler: a function of one row of the events table, an array of its rows, or jsonb; events NULL: the only attached table; max_concurrency NULL: no limit but the pool''s; chunk_size in events, NULL: dbopt.chunk_size; timeout for one call, NULL: none; start_from: now or beginning, NULL: beginning on a mark_processed table, else now; run_as NULL: the caller; replace: change the handler of this name, which keeps its place in the log, retries and statistics, and ignores start_from; errors: 22004 a required argument is NULL, 22023 a value is out of range, 42622 and 42939 the name is too long or reserved, 42710 the name or pattern is taken, 42704 no such policy, 42P08 events is NULL and several tables are attached, 42809 and 42P13 not a function that can handle these events, 42703 and 42804 ordered, and a column is missing or of a wrong type, 42501 a right is missing, 55000 not preloaded, the table is not attached, replace for a handler of another table, the role cannot log in, or a restored database before dbopt_resume()';
+
+COMMENT ON FUNCTION @extschema@.dbopt_unregister_handler(text, boolean) IS
+	'removes a handler with its place in the log; discard: also while it has retries waiting, dead letters or events in flight, which are given up; waits for a chunk that is running; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 55000 something is pending and discard is not set, 55006 it was called by the handler itself, 22004 name is NULL, 25001 not READ COMMITTED';
+
+COMMENT ON FUNCTION @extschema@.dbopt_pause_handler(text) IS
+	'hands out nothing more to a handler, until dbopt_resume_handler(); what is running ends; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 22004 name is NULL';
+
+COMMENT ON FUNCTION @extschema@.dbopt_resume_handler(text) IS
+	'ends dbopt_pause_handler(): the handler goes on where it stopped; one that is broken is tried again; errors: 42704, 42501 and 22004 as there';
+
+COMMENT ON FUNCTION @extschema@.dbopt_replay(text, timestamptz) IS
+	'delivers again from the first event on whose created_at (or event_timestamp, where there is no created_at) is not before since, in log order; a column without time zone is taken in the session''s; retries and dead letters from there on are forgotten; returns how many events it has had already and gets again; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 42703 no such column, 55000 a mark_processed table or events in flight, 25001 not READ COMMITTED, 22004 an argument is NULL';
+
+COMMENT ON FUNCTION @extschema@.dbopt_drain(interval) IS
+	'waits until every event that was committed before the call is delivered, waits as a dead letter, or is held back because its handler, table or database is paused or broken; waits for retries, too; returns false when the timeout is over, or a retry is due only after it; errors: 55000 not preloaded, or called by a handler, 25001 not READ COMMITTED, or the transaction itself has written events or changed handlers, 22004 timeout is NULL';
+
+COMMENT ON FUNCTION @extschema@.dbopt_pause() IS
+	'hands out nothing more in this database, until dbopt_resume(); what is running ends; errors: 55000 a restored database before dbopt_resume()';
+
+COMMENT ON COLUMN @extschema@.dbopt_handlers.policy IS
+	'the name of its retry policy; where there is none of that name, the policy event counts';
+
+COMMENT ON FUNCTION @extschema@.dbopt_pool_sessions() IS
+	'this database''s pool sessions: pid (NULL until it has started), role (NULL when it was dropped), state (starting, idle, busy, stopping), job (deliver: new events; leftover: a chunk that another session has left; retry; suspects: of a crash; index and log index: a build; sql: of a caller) and handler, both NULL unless busy; builds and callers have no handler; since: start of the state; jobs_done: jobs finished. Errors: 55000 not preloaded';
 
 --
 -- What only dbopt reads and writes.  There are no policies: nobody but the

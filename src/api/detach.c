@@ -90,7 +90,8 @@ detach_table(Oid relid)
 	if (source == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table \"%s\" is not attached", get_rel_name(relid))));
+				 errmsg("table \"%s\" is not attached", get_rel_name(relid)),
+				 errhint("The view dbopt_sources lists the tables that are attached.")));
 	source_id = source->source_id;
 	key_column = pstrdup(source->key_column);
 	qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),

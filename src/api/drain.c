@@ -283,6 +283,12 @@ dbopt_drain(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("cannot wait for events in a transaction of this isolation level"),
 				 errhint("Use READ COMMITTED.")));
+	if (dbopt_news_noted())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for what this transaction has done itself"),
+				 errdetail("Its events are delivered, and its changes count, when it has committed."),
+				 errhint("Call dbopt_drain() in a transaction of its own.")));
 	deadline = DirectFunctionCall2(timestamptz_pl_interval,
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
 								   PG_GETARG_DATUM(0));

@@ -85,7 +85,7 @@ dbopt_handler_check_function(Oid function, Oid events)
 				 errmsg("function %s does not take events of table \"%s\"",
 						format_procedure(function), get_rel_name(events)),
 				 errhint("A handler takes one argument: %1$s (a row of the table), %1$s[] (a batch of rows), or jsonb (the row as JSON).",
-						 quote_identifier(get_rel_name(events)))));
+						 format_type_be(get_rel_type_id(events)))));
 	ReleaseSysCache(tuple);
 	return kind;
 }
@@ -192,7 +192,8 @@ check_table(const DbOptHandlerTarget *target)
 						   "SELECT and UPDATE" : "SELECT"),
 				 errhint("Run GRANT %s ON %s TO %s.",
 						 target->mark_processed ? "SELECT, UPDATE" : "SELECT",
-						 quote_identifier(table), quote_identifier(role))));
+						 format_type_be(get_rel_type_id(target->events)),
+						 quote_identifier(role))));
 	if (check_enable_rls(target->events, target->role, true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

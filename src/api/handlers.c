@@ -100,7 +100,8 @@ dbopt_handler_row_get(const char *name, DbOptHandlerRow *row)
 	if (!dbopt_handler_row_find(name, row))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("handler \"%s\" does not exist", name)));
+				 errmsg("handler \"%s\" does not exist", name),
+				 errhint("The view dbopt_handlers lists the handlers.")));
 	dbopt_handler_check_manager(name, row);
 }
 

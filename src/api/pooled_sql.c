@@ -60,7 +60,8 @@ check_role(DbOptPooledRequest *request)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" cannot have pool sessions because it may not connect to this database",
-						GetUserNameFromId(GetUserId(), false))));
+						GetUserNameFromId(GetUserId(), false)),
+				 errhint("Use GRANT CONNECT ON DATABASE ... TO the role.")));
 }
 
 static void

@@ -171,7 +171,7 @@ check_pattern_free(const DbOptRegistration *wanted)
 				 errdetail("Handler \"%s\" is registered for it, and each event of table \"%s\" goes to one handler.",
 						   dbopt_owner_text(0, 1),
 						   get_rel_name(wanted->events)),
-				 errhint("Unregister that handler, or change it with replace => true.")));
+				 errhint("Unregister that handler, or register this one under its name with replace => true.")));
 	dbopt_owner_end(&scope);
 }
 

@@ -174,7 +174,7 @@ dbopt_registration_check(const DbOptRegistration *wanted)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized start_from \"%s\"", wanted->start_from),
-				 errhint("Use 'now' or 'beginning'.")));
+				 errhint("Use 'now' or 'beginning'; dbopt_replay() delivers from a time on.")));
 }
 
 /* $1 to $15: what an insert and a replacement write. */

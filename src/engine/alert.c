@@ -67,6 +67,7 @@ typedef struct Look
 	List	   *checks;
 	DbOptAlert	alert;			/* as it is after the look */
 	char	   *message;		/* to be told; NULL: nothing */
+	char	   *summary;		/* of it, for the log */
 } Look;
 
 void
@@ -232,6 +233,10 @@ look_and_notify(void *arg)
 							((DbOptCheck *) llast(look->checks))->status, now))
 	{
 		look->message = alert_json(look, before, now);
+		look->summary = psprintf("dbopt: health of database \"%s\" is %s, was %s",
+								 get_database_name(MyDatabaseId),
+								 dbopt_health_name(look->alert.told),
+								 dbopt_health_name(before));
 		notify(look->message);
 	}
 	CommitTransactionCommand();
@@ -249,13 +254,11 @@ rest_after(TimestampTz started)
 
 /* What was told last, and what is told now. */
 static void
-tell(DbOptDatabase *database, const Look *look, DbOptHealth before)
+tell(DbOptDatabase *database, const Look *look)
 {
 	pg_atomic_write_u32(&database->health_told, look->alert.told);
 	ereport(dbopt_log_level,
-			(errmsg("health of database is %s, was %s",
-					dbopt_health_name(look->alert.told),
-					dbopt_health_name(before)),
+			(errmsg_internal("%s", look->summary),
 			 errdetail_log("%s", look->message),
 			 errhint("dbopt_health() tells more.")));
 }
@@ -264,7 +267,6 @@ static void
 look(DbOptDatabase *database, TimestampTz now)
 {
 	Look		look = {.context = CurrentMemoryContext,.alert = alert};
-	DbOptHealth before = alert.told;
 	DbOptFailure failure;
 	TimestampTz started = GetCurrentTimestamp();
 	bool		succeeded = dbopt_exec_guard(look_and_notify, &look, &failure);
@@ -279,7 +281,7 @@ look(DbOptDatabase *database, TimestampTz now)
 	{
 		alert = look.alert;
 		if (look.message != NULL)
-			tell(database, &look, before);
+			tell(database, &look);
 		if (alert.observed != alert.told)
 			look_at = now + step();
 		else if (alert.told == DBOPT_HEALTHY && work_since == 0)

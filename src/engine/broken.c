@@ -37,18 +37,26 @@ update_state(Relation rel, HeapTuple tuple, const char *reason)
 }
 
 static void
-log_broken(int32 handler_id, const char *reason)
+log_broken(int32 handler_id, const char *name, const char *reason)
 {
-	DbOptHandlerState handler;
 	DbOptLogLine line = {
 		.kind = DBOPT_LOG_HANDLER,
-		.slot = dbopt_handler_find(MyDatabaseId, handler_id)
+		.slot = dbopt_handler_find(MyDatabaseId, handler_id),
+		.handler = name,
+		.message = psprintf("handler \"%s\" is broken: %s", name, reason)
 	};
 
-	if (dbopt_handler_copy(MyDatabaseId, handler_id, &handler))
-		line.handler = NameStr(handler.name);
-	line.message = psprintf("handler %d is broken: %s", handler_id, reason);
 	dbopt_log_line(&line);
+}
+
+static char *
+get_name(Relation rel, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		name = heap_getattr(tuple, Anum_handler_name,
+									RelationGetDescr(rel), &isnull);
+
+	return TextDatumGetCString(name);
 }
 
 void
@@ -70,7 +78,7 @@ dbopt_handler_set_broken(int32 handler_id, const char *reason)
 		update_state(rel, tuple, reason);
 		dbopt_config_changed();
 		dbopt_news_note_config();
-		log_broken(handler_id, reason);
+		log_broken(handler_id, get_name(rel, tuple), reason);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

@@ -53,21 +53,24 @@ argument_type(const DbOptCall *call)
 	return call->row_type;
 }
 
-/* Why the function cannot be called; NULL: it can. */
+/*
+ * Why the function cannot be called, and the way back, in a constant text that
+ * outlives the transaction; NULL: it can.
+ */
 static char *
 function_problem(const DbOptCall *call, HeapTuple tuple)
 {
 	Form_pg_proc form;
 
 	if (!HeapTupleIsValid(tuple))
-		return "its function does not exist any more";
+		return "its function does not exist any more: register the handler with replace => true";
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
 		form->pronargs != 1 ||
 		form->proargtypes.values[0] != argument_type(call))
-		return "its function does not take an event of this table any more";
+		return "its function does not take an event of this table any more: register the handler with replace => true";
 	if (superuser() && !superuser_arg(form->proowner))
-		return "its role is a superuser and the owner of its function is not";
+		return "its role is a superuser and the owner of its function is not: register the handler with another run_as and replace => true";
 	return NULL;
 }
 
@@ -78,14 +81,14 @@ rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 	Oid			events = RelationGetRelid(log->root);
 
 	if (dbopt_function_aclcheck(handler->function, GetUserId()) != ACLCHECK_OK)
-		return "its role may not execute its function any more";
+		return "its role may not execute its function any more: GRANT EXECUTE on the function, then dbopt_resume_handler()";
 	if (pg_class_aclcheck(events, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		return "its role may not read the events table any more";
+		return "its role may not read the events table any more: GRANT SELECT on the table, then dbopt_resume_handler()";
 	if (handler->source->mark_processed &&
 		pg_class_aclcheck(events, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
-		return "its role may not update the events table any more";
+		return "its role may not update the events table any more: GRANT UPDATE on the table, then dbopt_resume_handler()";
 	if (check_enable_rls(events, InvalidOid, true) == RLS_ENABLED)
-		return "row level security of the events table applies to its role";
+		return "row level security of the events table applies to its role: disable it or give the role BYPASSRLS, then dbopt_resume_handler()";
 	return NULL;
 }
 

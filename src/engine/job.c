@@ -348,8 +348,10 @@ log_failure(const DbOptJobRun *run, const DbOptFailure *failure, int delay)
 
 	if (dbopt_handler_copy(MyDatabaseId, run->job->handler_id, &handler))
 		line.handler = NameStr(handler.name);
-	line.message = psprintf("a job of handler %d failed and is repeated: %s",
-							run->job->handler_id,
+	line.message = psprintf("a job of handler %s failed and is repeated: %s",
+							line.handler != NULL ?
+							psprintf("\"%s\"", line.handler) :
+							psprintf("%d", run->job->handler_id),
 							dbopt_log_error_text(failure->sqlstate,
 												 failure->message));
 	dbopt_log_line(&line);

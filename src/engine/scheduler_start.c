@@ -186,7 +186,9 @@ dbopt_scheduler_start(DbOptEntry *entry, TimestampTz now)
 
 	entry->held = prepared == DBOPT_PREPARE_HELD;
 	if (prepared == DBOPT_PREPARE_NO_SLOT)
-		put_off(entry, now, "has no slot in shared memory, and is tried again");
+		put_off(entry, now,
+				psprintf("finds no place, since %d databases have one, and is tried again",
+						 DBOPT_MAX_DATABASES));
 	if (prepared != DBOPT_PREPARE_DONE)
 		return false;
 

@@ -95,6 +95,12 @@ has_local_news(void)
 		notes.tables;
 }
 
+bool
+dbopt_news_noted(void)
+{
+	return notes.any && (notes.ntypes > 0 || notes.many || notes.config);
+}
+
 /* Adds the noted types but those that nobody wants; false: there is none. */
 static bool
 add_types(DbOptDatabase *database)

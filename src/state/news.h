@@ -24,6 +24,13 @@ extern void dbopt_news_note_objects(void);
 extern void dbopt_news_note_tables(void);
 extern void dbopt_news_note_roles(void);
 extern void dbopt_news_note_settings(void);
+
+/*
+ * Has the present transaction written events, or changed handlers or sources?
+ * Also true of what a savepoint has undone.
+ */
+extern bool dbopt_news_noted(void);
+
 extern void dbopt_news_note_prepare(const char *gid);
 extern void dbopt_news_note_prepared(const DbOptPrepared *prepared);
 extern void dbopt_news_note_unknown(void);

@@ -12,6 +12,8 @@ GRANT USAGE, CREATE ON SCHEMA bad_test TO bad_test_user;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO bad_test_user;
 RESET client_min_messages;
 
+CREATE TABLE raised (function name, code text);
+GRANT INSERT ON raised TO PUBLIC;
 CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	hint text;
@@ -20,6 +22,7 @@ BEGIN
 	RETURN 'no error';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	INSERT INTO bad_test.raised VALUES (substring(statement FROM '(dbopt_\w+)\('), SQLSTATE);
 	RETURN SQLSTATE || ': ' || SQLERRM || coalesce(' / ' || nullif(hint, ''), '');
 END $$;
 -- Whatever dbopt adds to tables or keeps itself, in shared memory too.
@@ -203,6 +206,10 @@ SELECT register(handler => 'any_row(anyelement)');
 SELECT register(handler => 'a_record(record)');
 SELECT register(handler => 'plain_json(json)');
 SELECT regexp_replace(register(handler => 'pg_temp.temporary(jsonb)'), 'pg_temp_\d+\.', '');
+-- Where it is in no search path, the hint says where the table is.
+SET search_path = public;
+SELECT bad_test.try($$SELECT dbopt_register_handler('h', '*', 'bad_test.no_argument()', events => 'bad_test.fitting')$$);
+SET search_path = bad_test, public;
 
 -- ... rights
 CREATE FUNCTION others(e jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
@@ -277,10 +284,28 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT try($$SELECT dbopt_drain('1 s')$$);
 SELECT try($$SELECT dbopt_unregister_handler('h')$$);
 COMMIT;
+BEGIN;
+INSERT INTO fitting VALUES (2, 'A');
+SELECT try($$SELECT dbopt_drain('1 s')$$);
+ROLLBACK;
+BEGIN;
+SELECT dbopt_pause_handler('h');
+SELECT try($$SELECT dbopt_drain('1 s')$$);
+ROLLBACK;
+SELECT try($$SELECT dbopt_drain('1 s')$$);
 SELECT try($$CREATE TRIGGER t BEFORE INSERT ON taken FOR EACH ROW EXECUTE FUNCTION dbopt_stamp('1')$$);
 SELECT try($$INSERT INTO taken VALUES (1)$$);
 SELECT try($$SELECT dbopt_truncated()$$);
 SELECT * FROM traces();
+
+-- What dbopt raises is in the comment of the function; where an argument names
+-- nothing that there is, PostgreSQL says so.
+SELECT DISTINCT function, code FROM raised
+ WHERE function IS NOT NULL AND code NOT IN ('42P01', '42883')
+   AND NOT EXISTS (SELECT FROM pg_proc
+					WHERE proname = function AND (prorettype = 'trigger'::regtype OR obj_description(oid, 'pg_proc') LIKE '%' || code || '%'))
+ ORDER BY 1, 2;
+SELECT count(DISTINCT function) > 8 AND count(DISTINCT code) > 15 FROM raised;
 
 SET client_min_messages = warning;
 SELECT dbopt_drain();

@@ -35,7 +35,7 @@ my $seen = q{SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM see
 sub breaks
 {
 	my ($what, $break, $reason, $mend) = @_;
-	my $before = () = slurp_file($node->logfile) =~ /handler 1 is broken/g;
+	my $before = () = slurp_file($node->logfile) =~ /handler "a" is broken/g;
 	my $done = sql($seen);
 
 	sql($break);
@@ -45,7 +45,7 @@ sub breaks
 	insert();
 	ok($node->poll_query_until('postgres', "SELECT count(*) FROM seen WHERE id < 0", $id), '... while another handler goes on');
 	is(sql($seen), $done, '... and nothing is delivered');
-	my $after = () = slurp_file($node->logfile) =~ /handler 1 is broken/g;
+	my $after = () = slurp_file($node->logfile) =~ /handler "a" is broken/g;
 	cmp_ok($after - $before, '<=', 1, '... nor tried again');
 	sql($mend);
 	is(sql(q{SELECT dbopt_drain('60 s')}), 't', '... until it is mended');
@@ -73,11 +73,12 @@ sql(q{
 insert();
 is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'all is well at first');
 
-breaks('EXECUTE is revoked', 'REVOKE EXECUTE ON FUNCTION a FROM app', qr/^its role may not execute its function any more$/,
+breaks('EXECUTE is revoked', 'REVOKE EXECUTE ON FUNCTION a FROM app', qr/^its role may not execute its function any more: GRANT EXECUTE on the function, then dbopt_resume_handler\(\)$/,
 	q{GRANT EXECUTE ON FUNCTION a TO app; SELECT dbopt_resume_handler('a')});
-breaks('SELECT is revoked', 'REVOKE SELECT ON events FROM app', qr/^its role may not read the events table any more$/,
+like(slurp_file($node->logfile), qr/dbopt: handler "a" is broken: its role may not execute its function any more: GRANT/, 'the log names it');
+breaks('SELECT is revoked', 'REVOKE SELECT ON events FROM app', qr/^its role may not read the events table any more: GRANT SELECT on the table, then dbopt_resume_handler\(\)$/,
 	q{GRANT SELECT ON events TO app; SELECT dbopt_resume_handler('a')});
-breaks('row level security is enabled', 'ALTER TABLE events ENABLE ROW LEVEL SECURITY', qr/^row level security of the events table applies to its role$/,
+breaks('row level security is enabled', 'ALTER TABLE events ENABLE ROW LEVEL SECURITY', qr/^row level security of the events table applies to its role: disable it or give the role BYPASSRLS, then dbopt_resume_handler\(\)$/,
 	q{ALTER TABLE events DISABLE ROW LEVEL SECURITY; SELECT dbopt_resume_handler('a')});
 
 # A role that cannot log in has no session to find out by.

@@ -111,7 +111,7 @@ add_events('log', 25000);
 $offset = -s $node->logfile;
 limit_files(4_000_000);
 $node->safe_psql('postgres', "SELECT dbopt_resume_handler('refuse')");
-$node->wait_for_log(qr/a job of handler .*failed and is repeated/, $offset);
+$node->wait_for_log(qr/a job of handler "refuse" failed and is repeated/, $offset);
 pass('a job that finds no room for its failures is repeated');
 add_events('other', 100);
 ok($node->poll_query_until('postgres', 'SELECT count(*) FROM seen', '200'), 'other handlers go on');

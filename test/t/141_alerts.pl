@@ -70,7 +70,7 @@ sub alerts
 
 sub logged
 {
-	my @lines = slurp_file($node->logfile) =~ /LOG:  (health of database is \w+, was \w+)$/mg;
+	my @lines = slurp_file($node->logfile) =~ /LOG:  (dbopt: health of database "the "shop"" is \w+, was \w+)$/mg;
 
 	return @lines;
 }
@@ -84,7 +84,7 @@ sub wait_for_alerts
 	$node->poll_query_until($db, 'SELECT true') and @alerts = alerts() until @alerts >= $count;
 	is(scalar @alerts, $count, $name);
 	# The log comes after the commit that notifies.
-	$node->wait_for_log(qr/(?:LOG:  health of database is.*?){$count}/s);
+	$node->wait_for_log(qr/(?:LOG:  dbopt: health of database .*?){$count}/s);
 	is(scalar logged(), $count, '... and as often in the log');
 	return $alerts[-1];
 }
@@ -113,7 +113,7 @@ like($alert->{at}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/, 'when');
 is(join(' ', sort keys %$alert), 'at checks database environment previous status', 'and nothing else');
 like(slurp_file($node->logfile), qr/DETAIL:  \{"database": "the \\"shop\\"", .*"checks": \{"dead_letters": "degraded"\}\}$/m,
 	'the log has the same');
-unlike(join(' ', slurp_file($node->logfile) =~ /^.*LOG:  health of.*\n.*$/mg), qr/card|payload|SECRET/, 'no payload is told');
+unlike(join(' ', slurp_file($node->logfile) =~ /^.*LOG:  dbopt: health of.*\n.*$/mg), qr/card|payload|SECRET/, 'no payload is told');
 
 # Another one is no change of the overall status; a worse check is.
 insert('SECRET.BAD');
