@@ -1,5 +1,6 @@
-# Every SQL example of the README runs as written, and so do those of the shell
-# that ask a running server; the others are "make" and its like.
+# Every SQL example of the README and of the pages in doc/ runs as written, in a
+# server that is configured as the README says; so do those of the shell that ask
+# a running server.  The others are "make" and its like.
 #
 # The blocks marked "sql" are run in their order, each by a psql of its own in
 # the same database.  A block marked "text" that follows one is the end of
@@ -11,10 +12,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# The README's examples: [line, statements, expected output or undef].
+# A page's examples: [line, statements, expected output or undef].
 sub examples
 {
-	my $text = slurp_file('README.md');
+	my ($page) = @_;
+	my $text = slurp_file($page);
 	my @examples;
 
 	while ($text =~ /^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg)
@@ -45,40 +47,60 @@ sub end_of
 	return join("\n", @printed);
 }
 
+my $text = slurp_file('README.md');
+my ($settings) = $text =~ /^```ini\n(.*?)^```/ms;
 my $node = PostgreSQL::Test::Cluster->new('readme');
 $node->init;
 $node->append_conf(
 	'postgresql.conf', qq{
-	shared_preload_libraries = 'dbopt'
-	max_worker_processes = 20
 	logging_collector = on
 	log_destination = 'jsonlog'
 	log_filename = 'postgresql.log'
+	$settings
 });
 $node->start;
 
-my @examples = examples();
-cmp_ok(scalar(@examples), '>', 10, 'the README has examples');
-foreach my $example (@examples)
+# Runs a page's examples in the database.
+sub run_examples
 {
-	my ($line, $statements, $expected) = @$example;
-	my ($printed, $errors) = ('', '');
-	my $ok = IPC::Run::run(
-		[
-			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1',
-			'-d', $node->connstr('postgres'), '-f', '-'
-		],
-		'<', \$statements, '>', \$printed, '2>', \$errors);
+	my ($page, $db, $least) = @_;
+	my @examples = examples($page);
 
-	ok($ok, "the example in line $line runs") or diag($errors);
-	next unless defined $expected;
-	$expected = trimmed($expected);
-	is(end_of($printed, $expected), $expected, 'and prints what it says');
+	cmp_ok(scalar(@examples), '>=', $least, "$page has examples");
+	foreach my $example (@examples)
+	{
+		my ($line, $statements, $expected) = @$example;
+		my ($printed, $errors) = ('', '');
+		my $ok = IPC::Run::run(
+			[
+				'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1',
+				'-d', $node->connstr($db), '-f', '-'
+			],
+			'<', \$statements, '>', \$printed, '2>', \$errors);
+
+		ok($ok, "the example in line $line runs") or diag($errors);
+		next unless defined $expected;
+		$expected = trimmed($expected);
+		is(end_of($printed, $expected), $expected, 'and prints what it says');
+	}
+	return;
 }
+
+run_examples('README.md', 'postgres', 20);
+
+# ---- the pages beside it ---------------------------------------------------
+
+$node->safe_psql('postgres', 'CREATE DATABASE pages');
+$node->safe_psql('pages', q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE SCHEMA shop;
+	CREATE TABLE shop.orders (id int PRIMARY KEY, customer_id int, status text, created_at timestamptz)});
+run_examples('doc/indexes.md', 'pages', 1);
+is($node->safe_psql('pages', q{SELECT status FROM dbopt_index_status() WHERE name = 'idx_orders_open'}), 'valid', 'the declared index is there');
+run_examples('doc/monitoring.md', 'pages', 2);
 
 # ---- the shell's -----------------------------------------------------------
 
-my $text = slurp_file('README.md');
 my $dir = PostgreSQL::Test::Utils::tempdir;
 
 # Runs a block in a directory of its own; returns what it prints.
