@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "engine/catalog.h"
 #include "engine/ordered.h"
 #include "engine/retry_events.h"
 #include "engine/suspect.h"
@@ -124,11 +125,21 @@ retry_row(DbOptRetryBatch *batch, DbOptFailed *failed, Datum row)
 	return false;
 }
 
+/* As run_events.c does: the handler may have updated events of the batch. */
+static void
+renew_snapshot(DbOptRetryBatch *batch)
+{
+	UnregisterSnapshot(batch->snapshot);
+	batch->snapshot = dbopt_snapshot_new();
+}
+
 static void
 retry_event(DbOptRetryBatch *batch, DbOptFailed *failed)
 {
 	Datum		row;
 
+	if (batch->log->unprocessed_only && batch->calls > 0)
+		renew_snapshot(batch);
 	if (fetch_row(batch, failed, &row))
 		(void) retry_row(batch, failed, row);
 	else

@@ -12,10 +12,12 @@
  */
 #include "postgres.h"
 
+#include "engine/catalog.h"
 #include "engine/run_step.h"
 #include "engine/stream.h"
 #include "state/departure.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 /* How many events the next slice may have. */
 static int
@@ -35,12 +37,26 @@ slice_limit(const DbOptRun *run)
 	return 1;
 }
 
+/*
+ * Handlers of the same transaction may have updated events that are to be
+ * locked next: they are found by a snapshot that sees that.
+ */
+static void
+renew_snapshot(DbOptRun *run)
+{
+	UnregisterSnapshot(run->snapshot);
+	run->snapshot = dbopt_snapshot_new();
+	run->source.snapshot = run->snapshot;
+}
+
 /* Reads the next events of the chunk into memory. */
 static void
 slice_fetch(DbOptRun *run)
 {
 	MemoryContext previous;
 
+	if (run->log->unprocessed_only && run->calls > 0)
+		renew_snapshot(run);
 	MemoryContextReset(run->slice_context);
 	previous = MemoryContextSwitchTo(run->slice_context);
 	dbopt_slice_fetch(&run->slice, &run->source, &run->done,

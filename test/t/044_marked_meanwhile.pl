@@ -1,0 +1,58 @@
+# Handlers that update other events of their table, which the same transaction
+# has still to run: those are delivered and marked, too.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use ExactlyOnce;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('meanwhile');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$node->start;
+asking($node);
+
+# Each event tells the two behind it.  Two of the large ones are read at a time.
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	CREATE TABLE log (id int, part int DEFAULT 1, event_type text, processed boolean NOT NULL DEFAULT false, told int DEFAULT 0, load text,
+		PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+	CREATE TABLE log_1 PARTITION OF log FOR VALUES IN (1);
+	CREATE TABLE log_2 PARTITION OF log FOR VALUES IN (2);
+	SELECT dbopt_attach_events('log', 'id');
+	CREATE TABLE effects (handler text, id int);
+	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.event_type = 'RETRY' AND NOT EXISTS (SELECT FROM dbopt_pending_retries WHERE event_id = e.id::text) THEN
+			RAISE lock_not_available;
+		END IF;
+		UPDATE log SET told = told + 1 WHERE id IN (e.id + 1, e.id + 2);
+		UPDATE log SET part = 2 WHERE id = e.id + 1 AND id % 4 = 0;
+		INSERT INTO effects VALUES ('handle', e.id);
+	END $$;
+	INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, failure_threshold)
+	VALUES ('again', 1000, '2 s', '2 s', 'none', 1000000);
+	SELECT dbopt_register_handler('handle', '*', 'handle(log)', policy => 'again', max_concurrency => 1);
+	INSERT INTO log (id, event_type, load) SELECT n, 'LARGE', repeat('x', 3000000) FROM generate_series(1, 12) n});
+drained($node, 'events of one chunk');
+each_once($node, 'handle', 'log', 'id', 12);
+is(sql('SELECT count(*) FROM log WHERE processed'), '12', '... and all are marked');
+
+# Retries of one batch, which are all due when the handler goes on.
+sql(q{INSERT INTO log (id, event_type) SELECT n, 'RETRY' FROM generate_series(101, 112) n});
+becomes('SELECT count(*) FROM dbopt_pending_retries', '12', 'others fail at first');
+sql(q{SELECT dbopt_pause_handler('handle')});
+becomes('SELECT count(*) FROM dbopt_retry_queue WHERE next_retry_at <= now()', '12', '... and are due at once');
+sql(q{SELECT dbopt_resume_handler('handle')});
+drained($node, 'retries');
+each_once($node, 'handle', 'log', 'id', 24);
+is(sql('SELECT count(*) FROM log WHERE processed'), '24', '... and all are marked');
+no_job_failed($node);
+
+$node->stop;
+done_testing();
