@@ -373,6 +373,7 @@ job_failed(DbOptJobRun *run, const DbOptFailure *failure)
 	if (starved)
 		dbopt_departure_starved();
 	dbopt_delivery_release(&run->delivery);
+	dbopt_session_land();
 	dbopt_attempt_take_back();
 	failures_in_a_row++;
 	run->result->leftover = true;

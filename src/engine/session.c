@@ -34,7 +34,6 @@
 #include "state/news.h"
 #include "state/pool.h"
 #include "state/solo.h"
-#include "state/stats.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
@@ -64,14 +63,10 @@ static volatile sig_atomic_t told_to_end = false;	/* by a signal */
 static void
 give_back(const DbOptSession *session)
 {
-	if (session->admission.granted == 0 && session->in_flight == 0)
-		return;
-	if (dbopt_handler_slot(session->handler_slot)->generation !=
+	dbopt_session_land();
+	if (session->admission.granted > 0 &&
+		dbopt_handler_slot(session->handler_slot)->generation ==
 		session->handler_generation)
-		return;
-	if (session->in_flight != 0)
-		dbopt_stats_in_flight(session->handler_slot, -session->in_flight);
-	if (session->admission.granted > 0)
 		dbopt_circuit_abandon(session->handler_slot, &session->admission,
 							  session->admission.granted);
 }

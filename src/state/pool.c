@@ -88,6 +88,20 @@ dbopt_session_in_flight(int handler_slot, int delta)
 	dbopt_my_session->in_flight += delta;
 }
 
+/* Unless the handler's slot has another owner by now. */
+void
+dbopt_session_land(void)
+{
+	DbOptSession *session = dbopt_my_session;
+
+	if (session == NULL || session->in_flight == 0)
+		return;
+	if (dbopt_handler_slot(session->handler_slot)->generation ==
+		session->handler_generation)
+		dbopt_stats_in_flight(session->handler_slot, -session->in_flight);
+	session->in_flight = 0;
+}
+
 void
 dbopt_session_retry_at(int handler_slot, TimestampTz at)
 {

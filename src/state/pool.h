@@ -29,6 +29,9 @@ extern TimestampTz dbopt_session_take_retry(void);
 /* Counts events in and out of the handler's in_flight. */
 extern void dbopt_session_in_flight(int handler_slot, int delta);
 
+/* What the session has counted in, and not out, is not in flight any more. */
+extern void dbopt_session_land(void);
+
 /*
  * The index of the declaration with this hash is being built, until the second
  * call, or the end of the job: it may be cancelled for that declaration.  What
