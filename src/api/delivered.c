@@ -21,26 +21,32 @@
 
 PG_FUNCTION_INFO_V1(dbopt_delivered_before);
 
-/* The lowest of the positions that dbopt has written down; or PG_INT64_MAX. */
+/*
+ * The lowest of the positions that dbopt has written down; or PG_INT64_MAX.
+ * With the snapshot that cursors are read with: an older one, as that of a whole
+ * transaction, does not see what they have handed out since.
+ */
 static int64
-lowest_stored(int32 source_id)
+lowest_stored(int32 source_id, Snapshot snapshot)
 {
 	DbOptOwnerScope scope;
 	DbOptOwnerArgs args = {0};
 	bool		isnull;
 	int64		position;
 
+	PushActiveSnapshot(snapshot);
 	dbopt_owner_begin(&scope);
 	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(source_id));
-	dbopt_owner_execute(dbopt_sql("SELECT least("
-								  "(SELECT min(c.from_position) FROM @extschema@.dbopt_chunk c"
-								  " JOIN @extschema@.dbopt_cursor USING (cursor_id)"
-								  " WHERE source_id = $1),"
-								  "(SELECT min(q.log_position) FROM @extschema@.dbopt_retry_queue q"
-								  " JOIN @extschema@.dbopt_handler USING (handler_id)"
-								  " WHERE source_id = $1))"), &args);
+	dbopt_owner_query(dbopt_sql("SELECT least("
+								"(SELECT min(c.from_position) FROM @extschema@.dbopt_chunk c"
+								" JOIN @extschema@.dbopt_cursor USING (cursor_id)"
+								" WHERE source_id = $1),"
+								"(SELECT min(q.log_position) FROM @extschema@.dbopt_retry_queue q"
+								" JOIN @extschema@.dbopt_handler USING (handler_id)"
+								" WHERE source_id = $1))"), &args);
 	position = DatumGetInt64(dbopt_owner_value(0, 1, &isnull));
 	dbopt_owner_end(&scope);
+	PopActiveSnapshot();
 	return isnull ? PG_INT64_MAX : position;
 }
 
@@ -117,7 +123,7 @@ delivered_before(const DbOptConfig *config, const DbOptSource *source,
 	List	   *types = dbopt_log_event_types(log, snapshot);
 	List	   *cursors = dbopt_cursors_load();
 	int64		lowest = Min(oldest_running(snapshot),
-							 lowest_stored(source->source_id));
+							 lowest_stored(source->source_id, snapshot));
 	ListCell   *cell;
 	ListCell   *type;
 

@@ -32,12 +32,8 @@ execute_for(const char *statement, int32 id)
 	return dbopt_owner_execute(dbopt_sql(statement), &args);
 }
 
-/*
- * What was handed out while we waited for a lock must be seen, which one old
- * snapshot for the whole transaction does not do.
- */
-static void
-require_read_committed(void)
+void
+dbopt_require_read_committed(void)
 {
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR,
@@ -54,7 +50,7 @@ dbopt_handler_cursors_lock(int32 handler_id)
 	ListCell   *cell;
 	bool		isnull;
 
-	require_read_committed();
+	dbopt_require_read_committed();
 	count = execute_for("SELECT cursor_id FROM @extschema@.dbopt_cursor"
 						" WHERE handler_id = $1 ORDER BY cursor_id",
 						handler_id);

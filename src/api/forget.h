@@ -10,6 +10,12 @@
 #include "nodes/pg_list.h"
 
 /*
+ * What was written while we waited for a lock must be seen, which one old
+ * snapshot for the whole transaction does not do: 25001 then.
+ */
+extern void dbopt_require_read_committed(void);
+
+/*
  * Waits until nobody hands out events of the handler's own cursors, and keeps
  * it that way until the transaction ends.  Returns the cursors' ids, as
  * integers.

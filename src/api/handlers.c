@@ -62,7 +62,7 @@ dbopt_handler_row_find(const char *name, DbOptHandlerRow *row)
 	dbopt_owner_begin(&scope);
 	dbopt_owner_bind_text(&args, name);
 	found = dbopt_owner_execute(dbopt_sql("SELECT h.handler_id, h.source_id, h.role_oid, s.events_oid,"
-										  " s.mark_processed, h.event_type"
+										  " s.mark_processed, h.ordered, h.event_type"
 										  " FROM @extschema@.dbopt_handler h"
 										  " JOIN @extschema@.dbopt_source s USING (source_id)"
 										  " WHERE h.name = $1"), &args) > 0;
@@ -73,7 +73,8 @@ dbopt_handler_row_find(const char *name, DbOptHandlerRow *row)
 		row->role = DatumGetObjectId(dbopt_owner_value(0, 3, &isnull));
 		row->events = DatumGetObjectId(dbopt_owner_value(0, 4, &isnull));
 		row->mark_processed = DatumGetBool(dbopt_owner_value(0, 5, &isnull));
-		row->event_type = MemoryContextStrdup(caller, dbopt_owner_text(0, 6));
+		row->ordered = DatumGetBool(dbopt_owner_value(0, 6, &isnull));
+		row->event_type = MemoryContextStrdup(caller, dbopt_owner_text(0, 7));
 	}
 	dbopt_owner_end(&scope);
 	return found;
@@ -105,6 +106,18 @@ dbopt_handler_row_get(const char *name, DbOptHandlerRow *row)
 	dbopt_handler_check_manager(name, row);
 }
 
+void
+dbopt_handler_stop(const char *name, int32 handler_id, const char *action)
+{
+	if (dbopt_my_session != NULL &&
+		dbopt_my_session->job.handler_id == handler_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("handler \"%s\" cannot %s", name, action),
+				 errhint("It can use dbopt_pause_handler().")));
+	(void) dbopt_handler_lock(handler_id, ExclusiveLock, true);
+}
+
 /* Refused when something would be given up that nobody asked to give up. */
 static void
 check_nothing_pending(const char *name, int32 handler_id)
@@ -120,18 +133,6 @@ check_nothing_pending(const char *name, int32 handler_id)
 				 errhint("Have them delivered, or give them up with discard => true.")));
 }
 
-/* Its chunk could not be settled when it returns. */
-static void
-check_not_calling(const char *name, int32 handler_id)
-{
-	if (dbopt_my_session != NULL &&
-		dbopt_my_session->job.handler_id == handler_id)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("handler \"%s\" cannot remove itself", name),
-				 errhint("It can use dbopt_pause_handler().")));
-}
-
 static void
 unregister(const char *name, bool discard)
 {
@@ -141,10 +142,9 @@ unregister(const char *name, bool discard)
 
 	dbopt_handlers_lock();
 	dbopt_handler_row_get(name, &row);
-	check_not_calling(name, row.handler_id);
+	dbopt_handler_stop(name, row.handler_id, "remove itself");
 
 	dbopt_owner_begin(&scope);
-	(void) dbopt_handler_lock(row.handler_id, ExclusiveLock, true);
 	dbopt_handler_cursors_lock(row.handler_id);
 	if (!discard)
 		check_nothing_pending(name, row.handler_id);

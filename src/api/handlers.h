@@ -15,6 +15,7 @@ typedef struct DbOptHandlerRow
 	Oid			role;
 	Oid			events;			/* may be gone */
 	bool		mark_processed;
+	bool		ordered;
 	char	   *event_type;
 } DbOptHandlerRow;
 
@@ -40,6 +41,14 @@ extern void dbopt_handler_check_manager(const char *name,
 
 /* Registrations and removals wait for each other until the end. */
 extern void dbopt_handlers_lock(void);
+
+/*
+ * Waits until none of the handler's events run, and keeps it that way until the
+ * transaction ends.  55006, with the action in the message, when the caller is
+ * the handler itself: what it runs could not be settled then.
+ */
+extern void dbopt_handler_stop(const char *name, int32 handler_id,
+							   const char *action);
 
 /* The name of a handler given as an argument; 22004 when it is null. */
 extern char *dbopt_handler_name_arg(FunctionCallInfo fcinfo,

@@ -195,9 +195,12 @@ check_role_kept(const DbOptRegistration *wanted, const DbOptHandlerRow *row)
 			 errhint("Use dbopt_unregister_handler() first.")));
 }
 
-/* Is the name taken?  Then the caller must want to replace its handler. */
+/*
+ * Is the name taken?  Then the caller must want to replace its handler.  What a
+ * session runs goes by order, or does not, to the end of its transaction.
+ */
 static bool
-check_name(const DbOptRegistration *wanted)
+check_name(DbOptRegistration *wanted)
 {
 	DbOptHandlerRow row;
 
@@ -216,6 +219,10 @@ check_name(const DbOptRegistration *wanted)
 				 errmsg("handler \"%s\" is registered on another table",
 						wanted->name),
 				 errhint("Use dbopt_unregister_handler() first.")));
+	wanted->was_ordered = row.ordered;
+	if (row.ordered != wanted->ordered)
+		dbopt_handler_stop(wanted->name, row.handler_id,
+						   "change its own order");
 	return true;
 }
 

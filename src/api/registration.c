@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "api/arguments.h"
+#include "api/forget.h"
 #include "api/registration.h"
 #include "catalog/pg_type_d.h"
 #include "engine/catalog.h"
@@ -260,19 +261,14 @@ dbopt_registration_insert(const DbOptRegistration *wanted)
 	dbopt_handler_release(MyDatabaseId, handler_id);
 }
 
-/*
- * The handler does not go by order any more: nothing of it is held back.  Its
- * sessions that run have the table locked, and those that come later see that
- * the handler has changed.
- */
+/* The handler does not go by order any more: nothing of it is held back. */
 static void
 release_order(const char *name)
 {
 	DbOptOwnerArgs args = {0};
 
+	dbopt_require_read_committed();
 	dbopt_owner_bind_text(&args, name);
-	dbopt_owner_execute(dbopt_sql("LOCK TABLE @extschema@.dbopt_ordered"
-								  " IN SHARE ROW EXCLUSIVE MODE"), NULL);
 	dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_retry_queue"
 								  " SET next_retry_at = pg_catalog.now()"
 								  " WHERE next_retry_at = 'infinity' AND handler_id ="
@@ -300,7 +296,7 @@ dbopt_registration_replace(const DbOptRegistration *wanted)
 								  " priority = $14, ordered = $15,"
 								  " state = 'ready', reason = NULL"
 								  " WHERE name = $1"), &args);
-	if (!wanted->ordered)
+	if (wanted->was_ordered && !wanted->ordered)
 		release_order(wanted->name);
 	dbopt_owner_end(&scope);
 }

@@ -29,6 +29,7 @@ typedef struct DbOptRegistration
 	int32		source_id;
 	bool		mark_processed;
 	const char *argument_kind;
+	bool		was_ordered;	/* the handler that is replaced */
 } DbOptRegistration;
 
 /* Reads the arguments; 22004 where one is null that must not be. */

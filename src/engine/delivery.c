@@ -18,7 +18,6 @@
 #include "state/departure.h"
 #include "state/log_line.h"
 #include "state/pool.h"
-#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 typedef struct Attempt
@@ -35,17 +34,18 @@ dbopt_delivery_lock_mode(const DbOptSource *source)
 }
 
 /*
- * Whoever removes a handler had it locked before we had; the scheduler knows
- * soon whose turn it is.
+ * Whoever removes a handler, or changes whether it goes by order, had it locked
+ * before we had; the scheduler knows soon what is to be done.
  */
 static bool
 try_lock_handler(const DbOptHandler *handler)
 {
+	const DbOptHandler *now;
+
 	if (!dbopt_handler_lock(handler->handler_id, ShareLock, false))
 		return false;
-	AcceptInvalidationMessages();
-	return dbopt_config_handler(dbopt_config_get(),
-								handler->handler_id) != NULL;
+	now = dbopt_config_handler(dbopt_config_get(), handler->handler_id);
+	return now != NULL && now->ordered == handler->ordered;
 }
 
 bool
@@ -54,8 +54,8 @@ dbopt_delivery_lock_table(DbOptDelivery *delivery)
 	const DbOptHandler *handler = delivery->handler;
 	const DbOptSource *source = handler->source;
 
-	delivery->locked =
-		(source->mark_processed && !try_lock_handler(handler)) ||
+	delivery->handler_locked = !try_lock_handler(handler);
+	delivery->locked = delivery->handler_locked ||
 		!dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source));
 	return !delivery->locked;
 }

@@ -30,7 +30,8 @@ typedef struct DbOptDelivery
 	List	   *lines;			/* for the log: DbOptLogLine * */
 	char	   *broken;			/* why the handler cannot be called; NULL */
 	bool		skipped;		/* a retry that is due was locked */
-	bool		locked;			/* the events table was, by others */
+	bool		locked;			/* the events table was, by others, */
+	bool		handler_locked; /* or the handler */
 } DbOptDelivery;
 
 /*
@@ -42,8 +43,9 @@ extern LOCKMODE dbopt_delivery_lock_mode(const DbOptSource *source);
 
 /*
  * To be called before the events table is opened, in the same transaction.
- * Locks the handler, too, where events are marked.  False: others have locked
- * one of them, and nobody waits for that; or the handler has gone.
+ * Locks the handler, too.  False: others have locked one of them, and nobody
+ * waits for that; or the handler has gone, or does not go by order any more, or
+ * does now.
  */
 extern bool dbopt_delivery_lock_table(DbOptDelivery *delivery);
 

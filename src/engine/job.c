@@ -110,13 +110,20 @@ finish_broken(DbOptJobRun *run)
 	dbopt_job_finish(run, DBOPT_JOB_DONE);
 }
 
+static void
+finish_locked(DbOptJobRun *run)
+{
+	dbopt_job_finish(run, run->delivery.handler_locked ?
+					 DBOPT_JOB_HANDLER_LOCKED : DBOPT_JOB_LOCKED);
+}
+
 void
 dbopt_job_finish_blocked(DbOptJobRun *run)
 {
 	if (run->delivery.broken != NULL)
 		finish_broken(run);
 	else if (run->delivery.locked)
-		dbopt_job_finish(run, DBOPT_JOB_LOCKED);
+		finish_locked(run);
 	else
 		dbopt_job_finish_rejected(run);
 }
@@ -203,7 +210,7 @@ deliver_round(DbOptJobRun *run)
 	{
 		dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 		dbopt_delivery_release(delivery);
-		dbopt_job_finish(run, DBOPT_JOB_LOCKED);
+		finish_locked(run);
 		return false;
 	}
 	result = dbopt_handout(delivery->config, delivery->handler->source,

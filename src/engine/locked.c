@@ -1,14 +1,14 @@
 /*
  * locked.c
- *		Events tables that somebody else has locked, or the log index or a
- *		handler of.
+ *		Events tables, with their log indexes, and handlers that somebody else
+ *		has locked.
  *
  * Run by the scheduler alone, in its own memory.  A session that finds the
  * events table, a partition, the log index or its handler locked does not wait:
- * it would keep its place in the pool from all other tables' events for as long
- * as the lock is held.  It leaves, and the scheduler looks whether the lock has
- * gone, at first after some milliseconds and then once a second; until then it
- * sends nobody.
+ * it would keep its place in the pool from all others' events for as long as the
+ * lock is held.  It leaves, and the scheduler looks whether the lock has gone,
+ * at first after some milliseconds and then once a second; until then it sends
+ * nobody to the table's events, or the handler's.
  */
 #include "postgres.h"
 
@@ -36,68 +36,71 @@ static const DbOptBackoff probe_backoff = {
 typedef struct Locked
 {
 	int32		source_id;
+	int32		handler_id;		/* 0: the table is locked */
 	TimestampTz probe_at;
 	int			failures;		/* in a row */
 } Locked;
 
-static List *tables = NIL;		/* of Locked * */
+static List *locks = NIL;		/* of Locked * */
 
 static Locked *
-find(int32 source_id)
+find(int32 source_id, int32 handler_id)
 {
 	ListCell   *cell;
 
-	foreach(cell, tables)
+	foreach(cell, locks)
 	{
-		Locked	   *table = lfirst(cell);
+		Locked	   *lock = lfirst(cell);
 
-		if (table->source_id == source_id)
-			return table;
+		if (lock->source_id == source_id && lock->handler_id == handler_id)
+			return lock;
 	}
 	return NULL;
 }
 
 static void
-put_off(Locked *table, TimestampTz now)
+put_off(Locked *lock, TimestampTz now)
 {
-	table->failures++;
-	table->probe_at = now + dbopt_backoff_base(&probe_backoff,
-											   table->failures);
+	lock->failures++;
+	lock->probe_at = now + dbopt_backoff_base(&probe_backoff, lock->failures);
 }
 
 void
-dbopt_locked_note(int32 source_id, TimestampTz now)
+dbopt_locked_note(int32 source_id, int32 handler_id, TimestampTz now)
 {
 	MemoryContext previous;
-	Locked	   *table;
+	Locked	   *lock;
 
-	if (find(source_id) != NULL)
+	if (find(source_id, handler_id) != NULL)
 		return;
 	previous = MemoryContextSwitchTo(TopMemoryContext);
-	table = palloc0(sizeof(Locked));
-	table->source_id = source_id;
-	put_off(table, now);
-	tables = lappend(tables, table);
+	lock = palloc0(sizeof(Locked));
+	lock->source_id = source_id;
+	lock->handler_id = handler_id;
+	put_off(lock, now);
+	locks = lappend(locks, lock);
 	MemoryContextSwitchTo(previous);
 }
 
 TimestampTz
-dbopt_locked_until(int32 source_id)
+dbopt_locked_until(int32 source_id, int32 handler_id)
 {
-	Locked	   *table = find(source_id);
+	const Locked *table = find(source_id, 0);
+	const Locked *handler = find(source_id, handler_id);
 
-	return table == NULL ? 0 : table->probe_at;
+	return Max(table == NULL ? 0 : table->probe_at,
+			   handler == NULL ? 0 : handler->probe_at);
 }
 
 static void
-log_lock(const DbOptSource *source)
+log_table(const DbOptSource *source)
 {
 	const char *name = get_rel_name(source->relid);
 	DbOptLogLine line = {
 		.kind = DBOPT_LOG_HANDLER,
 		.slot = -1,
 		.message = psprintf("events of table \"%s\" wait for a lock on it", name),
-		.hint = "Another session has locked the table or its log index, or waits to do so; or it is removing a handler of it.",
+		.hint = "Another session has locked the table or its log index, or waits to do so.",
 		.subject = "table",
 		.subject_value = name
 	};
@@ -105,37 +108,52 @@ log_lock(const DbOptSource *source)
 	dbopt_log_line(&line);
 }
 
-/* False: somebody is removing a handler of it. */
-static bool
-handlers_stay(const DbOptConfig *config, const DbOptSource *source)
+static void
+log_handler(const DbOptHandler *handler)
 {
-	ListCell   *cell;
+	DbOptLogLine line = {
+		.kind = DBOPT_LOG_HANDLER,
+		.slot = -1,
+		.handler = handler->name,
+		.message = psprintf("events of handler \"%s\" wait for a lock on it",
+							handler->name),
+		.hint = "Another session is removing, replacing or replaying the handler, or waits to do so."
+	};
 
-	foreach(cell, config->handlers)
-	{
-		const DbOptHandler *handler = lfirst(cell);
-
-		if (handler->source == source && source->mark_processed &&
-			!dbopt_handler_lock(handler->handler_id, ShareLock, false))
-			return false;
-	}
-	return true;
+	dbopt_log_line(&line);
 }
 
-/* True: it can be read again, or is no longer anybody's. */
 static bool
-is_free(Locked *table)
+handler_is_free(const Locked *lock, const DbOptHandler *handler)
+{
+	if (handler == NULL ||
+		dbopt_handler_lock(lock->handler_id, ShareLock, false))
+		return true;
+	if (lock->failures == WORTH_LOGGING)
+		log_handler(handler);
+	return false;
+}
+
+static bool
+table_is_free(const Locked *lock, const DbOptSource *source)
+{
+	if (source == NULL || !source->usable ||
+		dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source)))
+		return true;
+	if (lock->failures == WORTH_LOGGING)
+		log_table(source);
+	return false;
+}
+
+/* True: the events can be run again, or are no longer anybody's. */
+static bool
+is_free(const Locked *lock)
 {
 	const DbOptConfig *config = dbopt_config_get();
-	DbOptSource *source = dbopt_config_source(config, table->source_id);
 
-	if (source == NULL || !source->usable ||
-		(handlers_stay(config, source) &&
-		 dbopt_log_try_lock(source->relid, dbopt_delivery_lock_mode(source))))
-		return true;
-	if (table->failures == WORTH_LOGGING)
-		log_lock(source);
-	return false;
+	return lock->handler_id != 0 ?
+		handler_is_free(lock, dbopt_config_handler(config, lock->handler_id)) :
+		table_is_free(lock, dbopt_config_source(config, lock->source_id));
 }
 
 TimestampTz
@@ -145,26 +163,26 @@ dbopt_locked_probe(TimestampTz now)
 	TimestampTz next = DBOPT_NEVER;
 	ListCell   *cell;
 
-	foreach(cell, tables)
+	foreach(cell, locks)
 	{
-		Locked	   *table = lfirst(cell);
+		Locked	   *lock = lfirst(cell);
 		bool		free = false;
 
-		if (table->probe_at <= now)
+		if (lock->probe_at <= now)
 		{
 			StartTransactionCommand();
-			free = is_free(table);
+			free = is_free(lock);
 			CommitTransactionCommand();
 			MemoryContextSwitchTo(previous);
-			put_off(table, now);
+			put_off(lock, now);
 		}
 		if (free)
 		{
-			tables = foreach_delete_current(tables, cell);
-			pfree(table);
+			locks = foreach_delete_current(locks, cell);
+			pfree(lock);
 		}
 		else
-			next = Min(next, table->probe_at);
+			next = Min(next, lock->probe_at);
 	}
 	return next;
 }

@@ -23,9 +23,10 @@
  *
  * A lock for each aggregate and handler, held to the end of the transaction,
  * makes sure that nobody else runs one of its events meanwhile.  The order of
- * locks is: events table, chunk or retries (both skip what others hold), rows
- * of events, dbopt_ordered, aggregates by hash; then the snapshot that all
- * this is read with.
+ * locks is: handler and events table, chunk or retries (all skip what others
+ * hold), rows of events, dbopt_ordered, aggregates by hash; then the snapshot
+ * that all this is read with.  Whoever makes the handler an unordered one has
+ * it locked, and releases what is held back.
  *
  * Always true: of the events of an aggregate in dbopt_ordered the lowest has a
  * time at which it is tried, so that none waits for ever; the others may have
@@ -53,22 +54,6 @@ dbopt_version_compare(Datum a, Datum b)
 	return DatumGetInt32(DirectFunctionCall2(numeric_cmp, a, b));
 }
 
-/*
- * Whoever makes the handler an unordered one locks the table first, and
- * releases what is held back: nobody may hold back anything after that.
- */
-static void
-require_ordered(const DbOptHandler *handler)
-{
-	DbOptHandler *now = dbopt_config_handler(dbopt_config_get(),
-											 handler->handler_id);
-
-	if (now == NULL || !now->ordered)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("handler \"%s\" was changed", handler->name)));
-}
-
 DbOptOrdered *
 dbopt_ordered_begin(DbOptDelivery *delivery, DbOptLog *log)
 {
@@ -78,7 +63,6 @@ dbopt_ordered_begin(DbOptDelivery *delivery, DbOptLog *log)
 	ordered->delivery = delivery;
 	ordered->log = log;
 	ordered->rel = dbopt_table_open(DBOPT_ORDERED, RowExclusiveLock);
-	require_ordered(delivery->handler);
 	problem = dbopt_aggregate_columns_find(log->root, &ordered->columns);
 	if (problem != NULL)
 		elog(ERROR, "%s", problem);

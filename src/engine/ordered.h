@@ -72,10 +72,7 @@ typedef struct DbOptOrdered
 	int		   *order;			/* indexes of events */
 } DbOptOrdered;
 
-/*
- * Raises 40001 when the handler is not registered as an ordered one any more:
- * the caller has an old configuration.
- */
+/* The caller has the handler and the events table locked. */
 extern DbOptOrdered *dbopt_ordered_begin(DbOptDelivery *delivery,
 										 DbOptLog *log);
 

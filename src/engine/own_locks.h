@@ -11,10 +11,10 @@
 #include "storage/lockdefs.h"
 
 /*
- * Where events are marked, cursors and chunks are shared by the handlers:
- * nothing but this lock tells whoever removes one that its events are being
- * run.  They are under a ShareLock; exclusive, it waits for their transactions,
- * and lets none begin.  False: it is not to be waited for, and others have it.
+ * A handler's events are handed out and run under a ShareLock.  Who removes the
+ * handler, replays it or changes whether it goes by order has it exclusive: that
+ * waits for their transactions, and lets none begin.  False: it is not to be
+ * waited for, and others have it.
  */
 extern bool dbopt_handler_lock(int32 handler_id, LOCKMODE mode, bool wait);
 

@@ -125,7 +125,7 @@ is_runnable(const DbOptSuspects *entry, TimestampTz *next)
 
 	if (lane == NULL || !lane->open)
 		return false;
-	blocked = dbopt_locked_until(lane->source_id);
+	blocked = dbopt_locked_until(lane->source_id, lane->handler_id);
 	if (blocked == 0)
 		blocked = dbopt_circuit_blocked_until(lane->slot);
 	if (blocked != 0)

@@ -75,7 +75,7 @@ held_back_until(const DbOptLane *lane)
 {
 	if (dbopt_solo_is_stalled(lane->slot))
 		return DBOPT_NEVER;		/* woken by dbopt_solo_unstall() */
-	return dbopt_locked_until(lane->source_id);
+	return dbopt_locked_until(lane->source_id, lane->handler_id);
 }
 
 /*

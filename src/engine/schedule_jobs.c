@@ -202,7 +202,9 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 	if (lane != NULL && result->first_retry_at != 0)
 		dbopt_lane_set_retry(lane, result->first_retry_at);
 	if (lane != NULL && result->outcome == DBOPT_JOB_LOCKED)
-		dbopt_locked_note(lane->source_id, now);
+		dbopt_locked_note(lane->source_id, 0, now);
+	if (lane != NULL && result->outcome == DBOPT_JOB_HANDLER_LOCKED)
+		dbopt_locked_note(lane->source_id, lane->handler_id, now);
 	if (job->kind == DBOPT_JOB_SUSPECTS)
 	{
 		if (track != NULL)

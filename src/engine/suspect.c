@@ -15,6 +15,7 @@
 #include "catalog/pg_type_d.h"
 #include "engine/delivery.h"
 #include "engine/handout.h"
+#include "engine/own_locks.h"
 #include "engine/owner_spi.h"
 #include "engine/progress.h"
 #include "engine/catalog.h"
@@ -117,7 +118,8 @@ dbopt_suspects_hand_out(const DbOptConfig *config, const DbOptCursor *cursor,
 		return;
 	if (handler->max_concurrency > 0)
 		sessions = Min(sessions, handler->max_concurrency);
-	if (dbopt_log_try_lock(source->relid, AccessShareLock))
+	if (dbopt_handler_lock(handler->handler_id, ShareLock, false) &&
+		dbopt_log_try_lock(source->relid, AccessShareLock))
 		(void) dbopt_handout(config, source, cursor, SMALL_CHUNK * sessions,
 							 &chunk);
 }

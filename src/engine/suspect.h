@@ -55,7 +55,7 @@ extern void dbopt_suspects_mark(int sessions);
 /*
  * Hands out what a hand-out of this cursor that was lost in a crash may have
  * held, as a chunk, which is left to dbopt_suspects_mark().  Nothing happens
- * when the events table is locked.
+ * when the events table or the handler is locked.
  */
 extern void dbopt_suspects_hand_out(const DbOptConfig *config,
 									const DbOptCursor *cursor, int sessions);

@@ -44,7 +44,8 @@ typedef enum DbOptJobOutcome
 	DBOPT_JOB_DONE,				/* nothing more was found */
 	DBOPT_JOB_MORE,				/* gave way; there is more to do */
 	DBOPT_JOB_REJECTED,			/* the breaker lets nothing through */
-	DBOPT_JOB_LOCKED,			/* the events table is locked by others */
+	DBOPT_JOB_LOCKED,			/* the events table is locked by others, */
+	DBOPT_JOB_HANDLER_LOCKED,	/* or the handler */
 	DBOPT_JOB_FAILED			/* an error outside the handler, logged; not
 								 * before retry_at */
 } DbOptJobOutcome;

@@ -76,19 +76,21 @@ sub move_meanwhile
 my $writer = $node->background_psql('postgres');
 
 # A transaction that the cursor leaves behind as a hole writes to a new
-# partition, while a session waits for the cursor.  Replaying keeps that locked
-# to the end of its transaction.
+# partition, while a session waits for the cursor: another one has it, and waits
+# to write down what it has handed out.
 $writer->query_safe('BEGIN; SELECT pg_current_xact_id()');
 $node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
 drained($node, 'an event behind an open transaction');
-$locker->query_safe("BEGIN; SELECT dbopt_replay('handle', 'infinity')");
+$locker->query_safe('BEGIN; LOCK TABLE dbopt_chunk IN EXCLUSIVE MODE');
 $node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
-waits('dbopt session', 'object', 'a session waits for the cursor');
+waits('dbopt session', 'relation', 'a session has handed out');
+$node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
+waits('dbopt session', 'object', '... and another one waits for the cursor');
 attach(3);
 $writer->query_safe('INSERT INTO parts (part) VALUES (3); COMMIT');
 $locker->query_safe('ROLLBACK');
 drained($node, 'an event in a partition attached before it was handed out');
-each_once($node, 'handle', 'parts', 'id', 4);
+each_once($node, 'handle', 'parts', 'id', 5);
 
 # A retry, whose event moves while a session has the log open and waits for
 # the retry queue.
@@ -98,7 +100,7 @@ $node->safe_psql('postgres', q{
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'), 'a retry waits');
 move_meanwhile('dbopt_retry_queue', 'part = 2', 4, 'a session waits for the retry queue');
 drained($node, 'a retry whose event was moved to a partition attached meanwhile');
-each_once($node, 'handle', 'parts', 'id', 5);
+each_once($node, 'handle', 'parts', 'id', 6);
 
 # What has been delivered, asked for while a partition is locked.
 $node->safe_psql('postgres', q{SELECT dbopt_pause_handler('handle')});
@@ -116,7 +118,7 @@ ok(pump_until($reader->{run}, $reader->{timeout}, \$reader->{stdout}, qr/deliver
 like($reader->{stdout}, qr/delivered before $position$/m, '... which spares what a partition holds that was attached meanwhile');
 $node->safe_psql('postgres', q{SELECT dbopt_resume_handler('handle')});
 drained($node, 'the last events');
-each_once($node, 'handle', 'parts', 'id', 7);
+each_once($node, 'handle', 'parts', 'id', 8);
 no_job_failed($node);
 
 # Retries of an ordered handler that follow a due one, of which one is moved

@@ -72,8 +72,8 @@ sql(q{
 	SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', 'todo', policy => 'again')});
 becomes('SELECT count(*) FROM todo WHERE processed', '3', 'another handler goes on');
 
-# Nobody waits for a transaction that is removing a handler, with other tables'
-# events behind him; its table's wait.
+# Nobody waits for a transaction that is removing a handler, with others' events
+# behind him; the handler's wait.
 sql(q{
 	CREATE TABLE plain (id int PRIMARY KEY, event_type text DEFAULT 'T');
 	SELECT dbopt_attach_events('plain');
@@ -83,7 +83,7 @@ my $delivered = q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM seen WHERE i
 my $told = -s $node->logfile;
 $holder->query_safe(q{BEGIN; SELECT dbopt_unregister_handler('handle')});
 sql('INSERT INTO todo VALUES (4)');
-ok($node->wait_for_log(qr/events of table "todo" wait for a lock on it/, $told), 'a handler is being removed');
+ok($node->wait_for_log(qr/events of handler "handle" wait for a lock on it/, $told), 'a handler is being removed');
 sql('INSERT INTO plain VALUES (5)');
 becomes($delivered, '5', "another table's events do not wait");
 $holder->query_safe('ROLLBACK');
@@ -91,7 +91,7 @@ becomes($delivered, '4 5', 'it is not removed, and goes on');
 $told = -s $node->logfile;
 $holder->query_safe(q{BEGIN; SELECT dbopt_unregister_handler('handle')});
 sql('INSERT INTO todo VALUES (6)');
-ok($node->wait_for_log(qr/events of table "todo" wait for a lock on it/, $told), 'it is being removed again');
+ok($node->wait_for_log(qr/events of handler "handle" wait for a lock on it/, $told), 'it is being removed again');
 $holder->query_safe('COMMIT');
 sql(q{SELECT dbopt_register_handler('handle', 'T', 'handle(todo)', 'todo', policy => 'again')});
 becomes($delivered, '4 5 6', 'and another one gets the event');
