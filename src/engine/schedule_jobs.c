@@ -223,7 +223,8 @@ dbopt_schedule_finished(const DbOptJob *job, const DbOptJobResult *result,
 /*
  * The session has gone in the middle of this job.  Once is an accident; a job
  * that does it again is put off, unless its handler did it: that is counted
- * against its events.
+ * against its events.  Retries that it queued, and committed, may not have been
+ * announced.
  */
 void
 dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
@@ -234,6 +235,11 @@ dbopt_schedule_lost(const DbOptJob *job, TimestampTz now)
 	bool		departed;
 
 	dbopt_schedule_finished(job, &result, now);
+	if (lane != NULL)
+	{
+		lane->retry_behind = true;
+		dbopt_lane_set_retry(lane, now);
+	}
 	if (job->kind == DBOPT_JOB_SUSPECTS)
 		return;
 	departed = lane != NULL && dbopt_departure_is_recent(lane->slot);
