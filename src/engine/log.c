@@ -152,6 +152,7 @@ leaves_open(DbOptLog *log, const AttrNumber columns[LOG_COLUMNS],
 	}
 	members = find_all_inheritors(RelationGetRelid(log->root),
 								  AccessShareLock, NULL);
+	list_sort(members, list_oid_cmp);
 	log->members = members;
 	log->leaves = palloc0(sizeof(DbOptLogLeaf) * list_length(members));
 	foreach(cell, members)

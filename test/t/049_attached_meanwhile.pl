@@ -9,6 +9,7 @@ use ExactlyOnce;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use TestModule;
 
 my $node = PostgreSQL::Test::Cluster->new('attached');
 $node->init;
@@ -137,6 +138,38 @@ drained($node, 'events of one aggregate, of which one was moved');
 each_once($node, 'handle', 'parts', 'id', 3);
 is($node->safe_psql('postgres', 'SELECT string_agg(aggregate_version::text, NULL ORDER BY effects.ctid) FROM effects JOIN parts USING (id)'),
 	'123', '... in their order');
+
+# The first partition of a table that is one itself.  A transaction that has
+# committed may not have told others yet, who know of none.
+my $module = build_module();
+my $told = $node->basedir . '/told';
+$node->safe_psql('postgres', qq{
+	CREATE FUNCTION linger(text) RETURNS void LANGUAGE C STRICT AS '$module/dbopt_test', 'linger';
+	SELECT dbopt_unregister_handler('handle', true);
+	DROP TABLE parts, effects CASCADE;
+	CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY, part int, event_type text DEFAULT 'T', PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2) PARTITION BY LIST (part);
+	SELECT dbopt_attach_events('parts', 'id');
+	CREATE TABLE effects (handler text, id int);
+	CREATE FUNCTION handle(e parts) RETURNS void LANGUAGE sql AS \$\$ INSERT INTO effects VALUES ('handle', e.id) \$\$;
+	SELECT dbopt_register_handler('handle', '*', 'handle(parts)', max_concurrency => 1);
+	INSERT INTO parts (part) VALUES (1)});
+drained($node, 'an event of the only partition');
+$writer->query_safe("BEGIN; SELECT linger('$told')");
+$writer->query_safe(q{
+	CREATE TABLE parts_3 (LIKE parts INCLUDING ALL EXCLUDING IDENTITY);
+	ALTER TABLE parts_2 ATTACH PARTITION parts_3 FOR VALUES IN (2);
+	INSERT INTO parts (part) VALUES (2)});
+$writer->query_until(qr/sent/, "\\echo sent\nCOMMIT;\n");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_inherits WHERE inhparent = 'parts_2'::regclass}), 'another partition, with an event');
+$node->safe_psql('postgres', 'INSERT INTO parts (part) VALUES (1)');
+ok($node->poll_query_until('postgres', q{
+		SELECT count(*) = 2 OR EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+			WHERE NOT granted AND backend_type = 'dbopt session') FROM effects}), '... and a session that hands out');
+append_to_file($told, '');
+drained($node, 'the first event of a partition');
+each_once($node, 'handle', 'parts', 'id', 3);
 $_->quit foreach $locker, $writer, $reader;
 
 $node->stop;
