@@ -24,6 +24,12 @@
 /* Up to this size, chunks have exactly as many events as they say. */
 #define EXACT_EVENTS	16
 
+/*
+ * Where there is nothing but so many processed events, the cursor moves on, so
+ * as not to read them again each time.
+ */
+#define MANY_PASSED_OVER	1000
+
 typedef struct Handout
 {
 	DbOptLog   *log;
@@ -33,6 +39,7 @@ typedef struct Handout
 	DbOptVersion now;			/* the cursor as it is */
 	DbOptVersion next;			/* and as it will be */
 	int			wanted;
+	int64		passed_over;	/* of what has been counted last */
 	DbOptChunk *chunk;
 } Handout;
 
@@ -71,6 +78,7 @@ count_events(Handout *handout, const DbOptPlace *from, const DbOptPlace *to,
 		if (!dbopt_position_in(event.position, horizon->running,
 							   horizon->nrunning) && ++count == limit)
 			*last = event_place(handout->log, &event);
+	handout->passed_over = dbopt_log_scan_passed_over(scan);
 	dbopt_log_scan_end(scan);
 	return count;
 }
@@ -182,8 +190,8 @@ add_new_holes(Handout *handout, int64 after, int64 upto)
 	handout->chunk->nexclude = count;
 }
 
-/* Takes the next events behind the cursor. */
-static void
+/* Takes the next events behind the cursor; false: it stays where it is. */
+static bool
 take_range(Handout *handout)
 {
 	DbOptChunk *chunk = handout->chunk;
@@ -193,15 +201,16 @@ take_range(Handout *handout)
 	if (end.position < handout->now.last.position ||
 		(end.position == handout->now.last.position &&
 		 handout->now.last.whole))
-		return;
+		return false;
 	chunk->from = handout->now.last;
 	chunk->events = count_events(handout, &chunk->from, &end, handout->wanted,
 								 &last);
-	if (chunk->events == 0)
-		return;
+	if (chunk->events == 0 && handout->passed_over < MANY_PASSED_OVER)
+		return false;
 	chunk->to = last;
 	handout->next.last = last;
 	add_new_holes(handout, handout->now.last.position, last.position);
+	return true;
 }
 
 static DbOptHandoutResult
@@ -224,9 +233,7 @@ find_events(Handout *handout)
 	handout->next = handout->now;
 	handout->next.seq++;
 	take_holes(handout);
-	if (handout->chunk->events == 0)
-		take_range(handout);
-	return handout->chunk->events > 0 ||
+	return handout->chunk->events > 0 || take_range(handout) ||
 		handout->next.nholes != handout->now.nholes ||
 		handout->next.has_partial != handout->now.has_partial;
 }

@@ -116,6 +116,9 @@ extern DbOptLogScan *dbopt_log_find_begin(DbOptLog *log, Snapshot snapshot,
 										  const char *event_type,
 										  const DbOptPlace *place);
 extern bool dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event);
+
+/* How many processed events it has not returned. */
+extern int64 dbopt_log_scan_passed_over(const DbOptLogScan *scan);
 extern void dbopt_log_scan_end(DbOptLogScan *scan);
 
 /* The event types in the log, in order, as C strings. */

@@ -66,6 +66,7 @@ struct DbOptLogScan
 	Oid			collation;
 	LeafScan   *returned;		/* whose event the caller has */
 	bool		at_from;		/* not behind the place "from" yet */
+	int64		passed_over;	/* processed events */
 	bool		has_last;		/* the place of the event before: */
 	int64		last_position;
 	Datum		last_key;		/* in last_buffer, unless by value */
@@ -166,7 +167,7 @@ is_past_end(const DbOptLogScan *scan, const LeafScan *leaf)
 
 /* Is the leaf's present row one that the scan passes over? */
 static bool
-is_passed_over(const DbOptLogScan *scan, const LeafScan *leaf)
+is_passed_over(DbOptLogScan *scan, const LeafScan *leaf)
 {
 	bool		isnull;
 	Datum		processed;
@@ -174,7 +175,10 @@ is_passed_over(const DbOptLogScan *scan, const LeafScan *leaf)
 	if (!scan->log->unprocessed_only || leaf->leaf->processed <= 0)
 		return false;
 	processed = slot_getattr(leaf->slot, leaf->leaf->processed, &isnull);
-	return !isnull && DatumGetBool(processed);
+	if (isnull || !DatumGetBool(processed))
+		return false;
+	scan->passed_over++;
+	return true;
 }
 
 /* Brings a leaf to its next event, or to its end. */
@@ -379,6 +383,12 @@ dbopt_log_scan_next(DbOptLogScan *scan, DbOptLogEvent *event)
 	event->leaf = leaf->leaf;
 	event->slot = scan->what == DBOPT_LOG_ROWS ? leaf->slot : NULL;
 	return true;
+}
+
+int64
+dbopt_log_scan_passed_over(const DbOptLogScan *scan)
+{
+	return scan->passed_over;
 }
 
 void
