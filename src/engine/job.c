@@ -66,6 +66,8 @@ dbopt_job_round_begin(DbOptJobRun *run)
 	MemoryContextReset(run->round_context);
 	MemoryContextSwitchTo(run->round_context);
 	memset(delivery, 0, sizeof(*delivery));
+	dbopt_config_release();		/* those of the rounds before */
+	dbopt_config_hold();
 	delivery->context = run->round_context;
 	dbopt_exec_begin();
 	dbopt_session_reset_settings();
