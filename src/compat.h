@@ -95,7 +95,7 @@
 	pg_proc_aclcheck((fnoid), (roleid), ACL_EXECUTE)
 #endif
 
-/* From 17 on a role may limit how long its transactions last. */
+/* From 17 on settings may limit how long transactions last: not ours. */
 #if PG_VERSION_NUM >= 170000
 #define DBOPT_DISABLE_TRANSACTION_TIMEOUT() \
 	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE)

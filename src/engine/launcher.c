@@ -303,6 +303,7 @@ dbopt_launcher_main(Datum main_arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("application_name", "dbopt launcher", PGC_BACKEND,
 					PGC_S_OVERRIDE);
+	DBOPT_DISABLE_TRANSACTION_TIMEOUT();
 	wait_event = DBOPT_WAIT_EVENT("DboptLauncherMain");
 	round_context = AllocSetContextCreate(TopMemoryContext, "dbopt round",
 										  ALLOCSET_DEFAULT_SIZES);

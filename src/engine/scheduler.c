@@ -316,6 +316,7 @@ set_defaults(void)
 					PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_USERSET, PGC_S_OVERRIDE);
+	DBOPT_DISABLE_TRANSACTION_TIMEOUT();
 }
 
 void

@@ -188,5 +188,23 @@ $node->safe_psql('postgres',
 	q{ALTER ROLE worker IN DATABASE other SET my.setting = 'fourth'});
 sees('fourth', 'a setting of the role in this database');
 
+# Transactions that may not last are those of others.
+SKIP:
+{
+	skip 'transactions have no time-out before PostgreSQL 17', 2 if $node->pg_version < 17;
+	local $ENV{PGOPTIONS} = '-c transaction_timeout=0';
+	$locker = $node->background_psql('other');
+	$locker->query_safe('BEGIN; LOCK TABLE dbopt_handler');
+	$node->safe_psql('other', q{ALTER DATABASE other SET transaction_timeout = '50 ms';
+		SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'other'});
+	ok( $node->poll_query_until('other', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'
+			AND datname = 'other' AND wait_event_type = 'Lock' AND xact_start < clock_timestamp() - interval '500 ms')}),
+		'a scheduler waits for longer than a transaction may last');
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+	$node->safe_psql('postgres', q{ALTER ROLE worker IN DATABASE other SET my.setting = 'fifth'});
+	sees('fifth', '... and goes on');
+}
+
 $node->stop;
 done_testing();
