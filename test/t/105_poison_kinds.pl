@@ -122,8 +122,8 @@ SKIP:
 {
 	skip 'prlimit cannot be used here', 5 unless $limits;
 	deliver('memory');
-	# So little is left that the program may not start the next time.
-	given_up('memory', qr/^3\|53200\|(out of memory|could not execute command .*: Cannot allocate memory)$/);
+	# So little is left that the program may not start the next time, or its shell.
+	given_up('memory', qr/^3\|(53200\|(out of memory|could not execute command .*: Cannot allocate memory)|XX000\|could not close pipe .*: Broken pipe)$/);
 	unlike(slurp_file($node->logfile, $offset), qr/terminated by signal/, 'none of them has cost the server anything');
 
 	# The server's own code is not proof against that everywhere, and may crash.
