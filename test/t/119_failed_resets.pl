@@ -133,7 +133,7 @@ foreach my $code (qw(40001 23505))
 	$id += 3;
 	is(sql(q{SELECT dbopt_drain('60 s')}), 't', "$code: what follows a commit that fails is delivered");
 	like(slurp_file($node->logfile, $offset),
-		qr/LOG:  dbopt: a job of handler \d+ failed and is repeated: $text\n.*"sqlstate": "$code"/, '... and the log says how that was');
+		qr/LOG:  dbopt: a job of handler "handle" failed and is repeated: $text\n.*"sqlstate": "$code"/, '... and the log says how that was');
 }
 is(sql(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM done}), join(' ', 1 .. $id), '... each once');
 
