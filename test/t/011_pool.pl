@@ -173,7 +173,7 @@ BEGIN
 		(SELECT count(*) FROM pg_prepared_statements),
 		(SELECT count(*) FROM pg_cursors WHERE is_holdable),
 		(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
-			AND pid = pg_backend_pid()),
+			AND objid = 7 AND pid = pg_backend_pid()),
 		(SELECT count(*) FROM pg_class
 			WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r')));
 	PERFORM set_config('work_mem', '7MB', false);
