@@ -57,13 +57,12 @@ static volatile sig_atomic_t told_to_end = false;	/* by a signal */
 /* ---- coming and going ---------------------------------------------------- */
 
 /*
- * Gives back what the session holds of its handler's, unless the handler's
- * slot has another owner by now.
+ * Gives back what the breaker has admitted and nobody has reported, unless the
+ * handler's slot has another owner by now.
  */
 static void
 give_back(const DbOptSession *session)
 {
-	dbopt_session_land();
 	if (session->admission.granted > 0 &&
 		dbopt_handler_slot(session->handler_slot)->generation ==
 		session->handler_generation)
@@ -126,6 +125,7 @@ session_exit(int code, Datum arg)
 
 	if (session == NULL)
 		return;
+	dbopt_session_land();
 	dbopt_my_session = NULL;
 	held = *session;
 

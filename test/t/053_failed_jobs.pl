@@ -1,5 +1,6 @@
-# A job that fails outside its handler, with events in its hands: they are not in
-# flight any more, neither of that handler nor of the session's next one.
+# A job that fails outside its handler, or whose session is terminated, with
+# events in its hands: they are not in flight any more, neither of that handler
+# nor of the session's next one.
 use strict;
 use warnings;
 
@@ -24,7 +25,8 @@ sql(q{
 	CREATE TABLE log_2 PARTITION OF log FOR VALUES IN (2);
 	SELECT dbopt_attach_events('log', 'id');
 	CREATE TABLE effects (handler text, id int);
-	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE sql AS 'INSERT INTO effects VALUES (e.event_type, e.id)';
+	CREATE FUNCTION handle(e log) RETURNS void LANGUAGE sql
+		AS 'SELECT pg_advisory_xact_lock_shared(1); INSERT INTO effects VALUES (e.event_type, e.id)';
 	SELECT dbopt_register_handler('first', 'FIRST', 'handle(log)'), dbopt_register_handler('second', 'SECOND', 'handle(log)');
 	INSERT INTO log SELECT n, 1, 'FIRST' FROM generate_series(1, 10) n});
 drained($node, 'it is known how fast the handler is');
@@ -41,7 +43,20 @@ is(sql(q{SELECT string_agg(in_flight::text, ' ') FROM dbopt_retry_stats() WHERE 
 
 sql('DELETE FROM log WHERE part = 2');
 drained($node, 'one of the rows is gone');
-is(sql(q{SELECT count(*), count(DISTINCT id) FROM effects}), '60|60', 'each event was delivered once');
+
+# A session that is terminated in the middle of a chunk.
+my $in_flight = q{SELECT in_flight > 0 FROM dbopt_retry_stats() WHERE handler = 'second'};
+my $holder = asked();
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql(q{INSERT INTO log SELECT n, 1, 'SECOND' FROM generate_series(301, 310) n});
+becomes(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'advisory'}, '1', 'a handler waits');
+is(sql($in_flight), 't', '... with events in flight');
+sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+becomes($in_flight, 'f', '... which they are not when its session has ended');
+$holder->quit;
+drained($node, 'another session has run them');
+is(sql($in_flight), 'f', '... and has counted them off no more than that');
+is(sql(q{SELECT count(*), count(DISTINCT id) FROM effects}), '70|70', 'each event was delivered once');
 
 $node->stop;
 done_testing();
