@@ -95,6 +95,13 @@ extern Snapshot dbopt_log_snapshot(DbOptLog **log);
 extern Snapshot dbopt_log_snapshot_again(const DbOptLog *log);
 
 /*
+ * Takes another one in the place of this one, which sees what the transaction
+ * itself has done since.  False, and nothing is changed, when partitions have
+ * been attached: the next transaction is to read on.
+ */
+extern bool dbopt_log_snapshot_renew(const DbOptLog *log, Snapshot *snapshot);
+
+/*
  * Takes locks of this mode on the same tables, and those on their indexes that
  * opening the log takes, if they can be had at once, beside what others wait
  * for; false: not all can, and some may have been taken.

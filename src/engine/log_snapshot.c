@@ -140,3 +140,15 @@ dbopt_log_snapshot_again(const DbOptLog *log)
 						RelationGetRelationName(log->root))));
 	return snapshot;
 }
+
+bool
+dbopt_log_snapshot_renew(const DbOptLog *log, Snapshot *snapshot)
+{
+	Snapshot	newer = dbopt_snapshot_new();
+	bool		whole = !OidIsValid(missing_partition(log, newer));
+
+	UnregisterSnapshot(whole ? *snapshot : newer);
+	if (whole)
+		*snapshot = newer;
+	return whole;
+}

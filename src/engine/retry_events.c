@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "engine/catalog.h"
 #include "engine/ordered.h"
 #include "engine/retry_events.h"
 #include "engine/suspect.h"
@@ -125,21 +124,11 @@ retry_row(DbOptRetryBatch *batch, DbOptFailed *failed, Datum row)
 	return false;
 }
 
-/* As run_events.c does: the handler may have updated events of the batch. */
-static void
-renew_snapshot(DbOptRetryBatch *batch)
-{
-	UnregisterSnapshot(batch->snapshot);
-	batch->snapshot = dbopt_snapshot_new();
-}
-
 static void
 retry_event(DbOptRetryBatch *batch, DbOptFailed *failed)
 {
 	Datum		row;
 
-	if (batch->log->unprocessed_only && batch->calls > 0)
-		renew_snapshot(batch);
 	if (fetch_row(batch, failed, &row))
 		(void) retry_row(batch, failed, row);
 	else
@@ -223,6 +212,14 @@ retry_in_order(DbOptRetryBatch *batch, List *claimed)
 	dbopt_ordered_settle(ordered, &batch->queue);
 }
 
+/* As run_events.c does: the handler may have updated events of the batch. */
+static bool
+renew_snapshot(DbOptRetryBatch *batch)
+{
+	return !batch->log->unprocessed_only || batch->calls == 0 ||
+		dbopt_log_snapshot_renew(batch->log, &batch->snapshot);
+}
+
 void
 dbopt_retry_claimed(DbOptRetryBatch *batch, List *claimed)
 {
@@ -235,8 +232,15 @@ dbopt_retry_claimed(DbOptRetryBatch *batch, List *claimed)
 	}
 	foreach(cell, claimed)
 	{
+		DbOptFailed *failed = lfirst(cell);
+
 		if (!dbopt_retry_goes_on(batch, foreach_current_index(cell)))
 			break;
-		retry_event(batch, lfirst(cell));
+		if (!renew_snapshot(batch))
+		{
+			batch->last_due = failed->retry_at; /* the next batch is from here */
+			break;
+		}
+		retry_event(batch, failed);
 	}
 }

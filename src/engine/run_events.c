@@ -12,12 +12,10 @@
  */
 #include "postgres.h"
 
-#include "engine/catalog.h"
 #include "engine/run_step.h"
 #include "engine/stream.h"
 #include "state/departure.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 /* How many events the next slice may have. */
 static int
@@ -39,14 +37,18 @@ slice_limit(const DbOptRun *run)
 
 /*
  * Handlers of the same transaction may have updated events that are to be
- * locked next: they are found by a snapshot that sees that.
+ * locked next: they are found by a snapshot that sees that.  False: it would
+ * see partitions, too, that the step has not opened; the next step does.
  */
-static void
+static bool
 renew_snapshot(DbOptRun *run)
 {
-	UnregisterSnapshot(run->snapshot);
-	run->snapshot = dbopt_snapshot_new();
+	if (!run->log->unprocessed_only || run->calls == 0)
+		return true;
+	if (!dbopt_log_snapshot_renew(run->log, &run->snapshot))
+		return false;
 	run->source.snapshot = run->snapshot;
+	return true;
 }
 
 /* Reads the next events of the chunk into memory. */
@@ -55,8 +57,6 @@ slice_fetch(DbOptRun *run)
 {
 	MemoryContext previous;
 
-	if (run->log->unprocessed_only && run->calls > 0)
-		renew_snapshot(run);
 	MemoryContextReset(run->slice_context);
 	previous = MemoryContextSwitchTo(run->slice_context);
 	dbopt_slice_fetch(&run->slice, &run->source, &run->done,
@@ -297,7 +297,7 @@ dbopt_run_events(DbOptRun *run)
 	bool		streams = run->chunk.events > 1 &&
 	dbopt_stream_fits(run->delivery->handler);
 
-	while (!step_is_full(run))
+	while (!step_is_full(run) && renew_snapshot(run))
 	{
 		if (!streams || run->mode != DBOPT_RUN_BULK || slice_limit(run) == 1)
 			run_slice(run);

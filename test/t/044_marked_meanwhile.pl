@@ -1,5 +1,6 @@
-# Handlers that update other events of their table, which the same transaction
-# has still to run: those are delivered and marked, too.
+# Events of a transaction that is still to run them, and that its own handlers
+# update, or others move to a partition that they attach meanwhile: those are
+# delivered and marked, too.
 use strict;
 use warnings;
 
@@ -52,6 +53,49 @@ sql(q{SELECT dbopt_resume_handler('handle')});
 drained($node, 'retries');
 each_once($node, 'handle', 'log', 'id', 24);
 is(sql('SELECT count(*) FROM log WHERE processed'), '24', '... and all are marked');
+
+# Partitions that are attached meanwhile.
+sql(q{
+	CREATE FUNCTION hold(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.event_type = 'HELD RETRY' AND NOT EXISTS (SELECT FROM dbopt_pending_retries WHERE event_id = e.id::text) THEN
+			RAISE lock_not_available;
+		END IF;
+		PERFORM pg_advisory_xact_lock_shared(1);
+		INSERT INTO effects VALUES ('handle', e.id);
+	END $$;
+	SELECT dbopt_register_handler('hold', 'HELD*', 'hold(log)', policy => 'again', max_concurrency => 1)});
+my $holder = asked();
+
+# The last of them moves while the first of them runs.
+sub move_meanwhile
+{
+	my ($part, $id, $start) = @_;
+
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	sql($start);
+	becomes(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'advisory'}, '1', 'the first of some events runs');
+	sql(qq{
+		CREATE TABLE log_$part (LIKE log INCLUDING ALL);
+		ALTER TABLE log ATTACH PARTITION log_$part FOR VALUES IN ($part)});
+	sql("UPDATE log SET part = $part WHERE id = $id");
+	$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	drained($node, '... and the last has moved to a partition attached meanwhile');
+	return;
+}
+
+move_meanwhile(3, 206, q{INSERT INTO log (id, event_type, load) SELECT n, 'HELD', repeat('x', 3000000) FROM generate_series(201, 206) n});
+each_once($node, 'handle', 'log', 'id', 30);
+is(sql('SELECT count(*) FROM log WHERE processed'), '30', '... and all are marked');
+
+sql(q{INSERT INTO log (id, event_type) SELECT n, 'HELD RETRY' FROM generate_series(301, 306) n});
+becomes('SELECT count(*) FROM dbopt_pending_retries', '6', 'others fail at first');
+sql(q{SELECT dbopt_pause_handler('hold')});
+becomes('SELECT count(*) FROM dbopt_retry_queue WHERE next_retry_at <= now()', '6', '... and are due at once');
+move_meanwhile(4, 306, q{SELECT dbopt_resume_handler('hold')});
+each_once($node, 'handle', 'log', 'id', 36);
+is(sql('SELECT count(*) FROM log WHERE processed'), '36', '... and all are marked');
+$holder->quit;
 no_job_failed($node);
 
 $node->stop;
