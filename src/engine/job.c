@@ -241,7 +241,11 @@ deliver(DbOptJobRun *run)
 		}
 }
 
-/* Runs a chunk that a session has left over. */
+/*
+ * Runs a chunk that a session has left over.  One that is not this handler's to
+ * run, or not as this role, is left over again: the scheduler, which may have
+ * been told of that when it took the chunk to be at work, has it run otherwise.
+ */
 static void
 run_leftover(DbOptJobRun *run)
 {
@@ -250,7 +254,10 @@ run_leftover(DbOptJobRun *run)
 
 	dbopt_job_round_commit(run, DBOPT_COMMIT_ASYNC);
 	if (!ready)
+	{
+		run->result->leftover = true;
 		return;
+	}
 	if (!dbopt_delivery_admit(&run->delivery, wanted_events(&run->delivery)))
 	{
 		run->result->leftover = true;
