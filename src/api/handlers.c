@@ -107,8 +107,7 @@ dbopt_handler_row_get(const char *name, DbOptHandlerRow *row)
 }
 
 void
-dbopt_handler_check_caller(const char *name, int32 handler_id,
-						   const char *action)
+dbopt_handler_stop(const char *name, int32 handler_id, const char *action)
 {
 	if (dbopt_my_session != NULL &&
 		dbopt_my_session->job.handler_id == handler_id)
@@ -116,12 +115,6 @@ dbopt_handler_check_caller(const char *name, int32 handler_id,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("handler \"%s\" cannot %s", name, action),
 				 errhint("It can use dbopt_pause_handler().")));
-}
-
-void
-dbopt_handler_stop(const char *name, int32 handler_id, const char *action)
-{
-	dbopt_handler_check_caller(name, handler_id, action);
 	(void) dbopt_handler_lock(handler_id, ExclusiveLock, true);
 }
 

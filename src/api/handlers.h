@@ -43,15 +43,9 @@ extern void dbopt_handler_check_manager(const char *name,
 extern void dbopt_handlers_lock(void);
 
 /*
- * 55006, with the action in the message, when the caller is the handler itself:
- * what it runs could not be settled then.
- */
-extern void dbopt_handler_check_caller(const char *name, int32 handler_id,
-									   const char *action);
-
-/*
  * Waits until none of the handler's events run, and keeps it that way until the
- * transaction ends.  Refused to the handler itself, as above.
+ * transaction ends.  55006, with the action in the message, when the caller is
+ * the handler itself: what it runs could not be settled then.
  */
 extern void dbopt_handler_stop(const char *name, int32 handler_id,
 							   const char *action);

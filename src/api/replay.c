@@ -3,8 +3,8 @@
  *		dbopt_replay(): deliver again from a moment on.
  *
  * Run by backends.  Holds ACCESS SHARE on the events table and the locks of
- * the handler's cursors until the transaction ends, so that nothing is handed
- * out meanwhile.  Everything at or behind the first event of that moment is
+ * the handler and its cursors until the transaction ends, so that nothing is
+ * handed out meanwhile.  Everything at or behind the first event of that moment is
  * delivered anew, so that what waited for a retry or was given up there is
  * forgotten.
  */
@@ -215,7 +215,8 @@ replay(const char *name, TimestampTz since)
 				 errhint("Set processed to false for the events to deliver again.")));
 	log = dbopt_log_open(row.events);
 	dbopt_owner_begin(&scope);
-	dbopt_handler_check_caller(name, row.handler_id, "replay itself");
+	check_nothing_in_flight(name, row.handler_id);
+	dbopt_handler_stop(name, row.handler_id, "replay itself");
 	cursors = dbopt_handler_cursors_lock(row.handler_id);
 	check_nothing_in_flight(name, row.handler_id);
 	bound = find_bound(log->root, row.event_type, since);

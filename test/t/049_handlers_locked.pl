@@ -1,4 +1,4 @@
-# A transaction that removes or changes a handler of a log, and stays
+# A transaction that removes, replays or changes a handler of a log, and stays
 # open: the handler's events wait for it, and no session does, so that others'
 # events are delivered.
 use strict;
@@ -53,9 +53,10 @@ sub waits_alone
 }
 
 waits_alone('simple', q{dbopt_unregister_handler('simple')});
+waits_alone('simple', q{dbopt_replay('simple', 'infinity')});
 waits_alone('ordered', q{dbopt_register_handler('ordered', 'ordered', 'handle(log)', replace => true)});
 waits_alone('simple', q{dbopt_register_handler('simple', 'simple', 'handle(log)', replace => true, ordered => true)});
-is(sql('SELECT count(*), count(DISTINCT id) FROM effects'), '9|9', 'each event was delivered once');
+is(sql('SELECT count(*), count(DISTINCT id) FROM effects'), '12|12', 'each event was delivered once');
 
 # A handler that replays itself is refused, and has failed.
 sql(q{

@@ -161,6 +161,10 @@ suite_isolation() {
 	read -r -a tests <<<"${ISOLATION:-$(names specs spec | tr '\n' ' ')}"
 	[ ${#tests[@]} -gt 0 ] || return 0
 	need_server
+	run make -s -C test/module PG_CONFIG="$pg_config" with_llvm=no COPT=-Werror install >"$logs/module.log" 2>&1 || {
+		report isolation 0 1 0 "$logs/module.log"
+		return
+	}
 	rm -f regression.diffs
 	regress_suite isolation "${tester[@]}" "$pgxs/src/test/isolation/pg_isolation_regress" \
 		--inputdir=test --outputdir=. --bindir="$bindir" --dbname=isolation_regression "${tests[@]}"
