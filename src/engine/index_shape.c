@@ -47,7 +47,8 @@ shape_column(DbOptIndexShape *shape, int place, const IndexElem *element,
 	else if (IsA(expression, Var))
 		shape->attnums[place] = ((Var *) expression)->varattno;
 
-	if (element->name != NULL && shape->attnums[place] <= 0)
+	if (element->name != NULL &&
+		shape->attnums[place] == InvalidAttrNumber)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" does not exist", element->name)));
@@ -82,6 +83,23 @@ order_options(const IndexElem *element, bool can_order)
 	return options;
 }
 
+/* Raises what CREATE INDEX raises. */
+static Oid
+check_collation(Oid type, Oid collation)
+{
+	if (type_is_collatable(type) && !OidIsValid(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDETERMINATE_COLLATION),
+				 errmsg("could not determine which collation to use for index expression"),
+				 errhint("Use the COLLATE clause to set the collation explicitly.")));
+	if (!type_is_collatable(type) && OidIsValid(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("collations are not supported by type %s",
+						format_type_be(type))));
+	return collation;
+}
+
 static void
 shape_key(DbOptIndexShape *shape, int place, const IndexElem *element,
 		  Oid relid, const char *am_name)
@@ -91,8 +109,7 @@ shape_key(DbOptIndexShape *shape, int place, const IndexElem *element,
 
 	if (element->collation != NIL)
 		collation = get_collation_oid(element->collation, false);
-	shape->collations[place] = type_is_collatable(type) ? collation :
-		InvalidOid;
+	shape->collations[place] = check_collation(type, collation);
 	shape->opclasses[place] = ResolveOpClass(element->opclass, type, am_name,
 											 shape->am);
 	shape->parameters[place] =
