@@ -97,29 +97,35 @@ dbopt_index_create(const DbOptIndexTarget *target, const char *name)
 	return get_relname_relid(name, schema);
 }
 
-void
+bool
 dbopt_index_create_concurrently(const DbOptIndexTarget *target, Oid relid,
 								const char *name)
 {
 	MemoryContext context = CurrentMemoryContext;
-	IndexStmt  *statement;
+	bool		there;
 
 	dbopt_exec_begin();
 	MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
-	if (get_rel_relkind(relid) == '\0')
+	there = get_rel_relkind(relid) != '\0';
+	if (!there && relid == target->relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("a table was dropped while index \"%s\" was being built",
 						target->row->name)));
-	statement = statement_for(target, relid, name);
-	statement->concurrent = true;
-	run((Node *) statement, target->source, PROCESS_UTILITY_TOPLEVEL);
+	if (there)
+	{
+		IndexStmt  *statement = statement_for(target, relid, name);
+
+		statement->concurrent = true;
+		run((Node *) statement, target->source, PROCESS_UTILITY_TOPLEVEL);
+	}
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	return there;
 }
 
 static DropStmt *

@@ -33,9 +33,9 @@ extern void dbopt_index_drop_here(const char *schema, const char *name);
 
 /*
  * CREATE INDEX CONCURRENTLY under this name on a table, which is the target's
- * or a partition of it.
+ * or a partition of it; false: the partition is no longer there.
  */
-extern void dbopt_index_create_concurrently(const DbOptIndexTarget *target,
+extern bool dbopt_index_create_concurrently(const DbOptIndexTarget *target,
 											Oid relid, const char *name);
 
 /* DROP INDEX CONCURRENTLY; nothing happens when there is none. */

@@ -113,12 +113,11 @@ dbopt_index_create_timed(const DbOptIndexTarget *target, Oid relid,
 	try_aside(reckon, &build);
 	watch_begin();
 	INSTR_TIME_SET_CURRENT(start);
-	dbopt_index_create_concurrently(target, relid, name);
-	*built = true;
+	*built = dbopt_index_create_concurrently(target, relid, name);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	build.taken_ms = INSTR_TIME_GET_MILLISEC(end) -
 		dbopt_index_watch_end();
-	if (build.reckoned && build.taken_ms > 0)
+	if (*built && build.reckoned && build.taken_ms > 0)
 		try_aside(learn, &build);
 }

@@ -10,7 +10,8 @@
 /*
  * dbopt_index_create_concurrently(), which see, with what it took written down
  * for later estimates.  *built says that the index is there, also when a cancel
- * comes while that is written.  After an error the watch is to be ended.
+ * comes while that is written; false without an error: the partition has gone.
+ * After an error the watch is to be ended.
  */
 extern void dbopt_index_create_timed(const DbOptIndexTarget *target,
 									 Oid relid, const char *name,

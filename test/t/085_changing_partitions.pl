@@ -1,0 +1,62 @@
+# Partitions that go, or come, while the index of their table is being built.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
+use Building;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('partitions');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq{
+shared_preload_libraries = 'dbopt'
+dbopt.index_inline_pages = 0
+max_worker_processes = 16
+autovacuum = off
+});
+$node->start;
+asking($node);
+sql('CREATE EXTENSION dbopt CASCADE');
+
+sub make
+{
+	my ($name, @parts) = @_;
+
+	sql("CREATE TABLE $name (a int, b int) PARTITION BY LIST (a)");
+	sql("CREATE TABLE ${name}_$_ PARTITION OF $name FOR VALUES IN ($_); INSERT INTO $name SELECT $_, i FROM generate_series(1, 1000) i")
+	  foreach (@parts);
+	return;
+}
+
+# The whole and each partition has a valid index, which is part of the whole's.
+sub is_whole
+{
+	my ($name, $parts) = @_;
+
+	wait_for("SELECT status = 'valid' AND last_error IS NULL FROM dbopt_index_status() WHERE name = '${name}_b'", "$name: the index is built");
+	is(sql("SELECT count(*), bool_and(isleaf = (level = 1)) FROM pg_partition_tree('${name}_b')"), $parts + 1 . '|t', "$name: with all of its parts");
+	is(sql("SELECT count(*) FROM pg_index WHERE indrelid IN (SELECT relid FROM pg_partition_tree('$name'))"), $parts + 1, "$name: and nothing else");
+	return;
+}
+
+# ---- while it is being built ----
+
+make('rotated', 1 .. 4);
+my $writer = start_build('rotated_b', 'rotated', '(b)', locked => 'rotated_1');
+sql(q{
+	DROP TABLE rotated_2;
+	CREATE TABLE rotated_5 PARTITION OF rotated FOR VALUES IN (5);
+	INSERT INTO rotated SELECT 5, i FROM generate_series(1, 1000) i;
+});
+sql('ALTER TABLE rotated DETACH PARTITION rotated_4; DROP TABLE rotated_4');
+release($writer);
+is_whole('rotated', 3);
+is(sql(q{SELECT attempts, error_code IS NULL FROM dbopt_index_state WHERE name = 'rotated_b'}), '0|t', 'rotated: at once');
+
+$node->stop;
+done_testing();
