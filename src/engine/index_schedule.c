@@ -15,6 +15,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database_d.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace_d.h"
 #include "compat.h"
 #include "engine/crew.h"
@@ -41,10 +42,25 @@ static TimestampTz first_at;
 static TimestampTz survey_at = DBOPT_NEVER; /* when to look for what is
 											 * missing */
 
+/* Could no session be started for this role when one was wanted last? */
+static bool
+is_failing(Oid role)
+{
+	return dbopt_crew_role(role)->failures > 0;
+}
+
+/* Somebody else may be able to build it. */
+static bool
+is_stuck(void)
+{
+	return first.kind == DBOPT_JOB_INDEX &&
+		first_role != BOOTSTRAP_SUPERUSERID && is_failing(first_role);
+}
+
 bool
 dbopt_index_schedule_due(TimestampTz now)
 {
-	return stale && !running;
+	return (stale || is_stuck()) && !running;
 }
 
 /* ---- the queue ----------------------------------------------------------- */
@@ -60,16 +76,33 @@ can_log_in(Oid role)
 	can = !DBOPT_ROLE_NEEDS_LOGIN ||
 		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
 	ReleaseSysCache(tuple);
-	return can && dbopt_database_aclcheck(MyDatabaseId, role,
-										  ACL_CONNECT) == ACLCHECK_OK;
+	return can && !is_failing(role) && dbopt_database_aclcheck(MyDatabaseId, role,
+															   ACL_CONNECT) == ACLCHECK_OK;
 }
 
-/* Could the owner create it by hand? */
+/* Could the role create an index on this table, or partition? */
 static bool
-may_create(Oid owner, Oid schema)
+may_create(Oid role, Oid relid)
 {
-	return can_log_in(owner) &&
-		dbopt_namespace_aclcheck(schema, owner, ACL_CREATE) == ACLCHECK_OK;
+	if (get_rel_relkind(relid) == '\0')
+		return true;			/* has just been dropped */
+	return dbopt_owns_class(relid, role) &&
+		dbopt_namespace_aclcheck(get_rel_namespace(relid), role,
+								 ACL_CREATE) == ACLCHECK_OK;
+}
+
+/* ... and on all of its partitions?  Each is built by itself. */
+static bool
+may_create_all(Oid role, Oid relid)
+{
+	ListCell   *cell;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return may_create(role, relid);
+	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
+		if (!may_create(role, lfirst_oid(cell)))
+		return false;
+	return true;
 }
 
 static bool
@@ -81,10 +114,11 @@ is_outdated_build(const DbOptIndexState *state, const DbOptIndexRow *row)
 
 /*
  * The role of the session that builds: the table's owner.  Where that one
- * cannot log in, or what a superuser has declared needs a right on the schema
- * that the owner lacks, it is a superuser, and CREATE INDEX itself becomes the
- * owner, in a security-restricted operation.  So it is where something is only
- * to be dropped, which may be on another table than the declared one.
+ * cannot log in, or has failed to, or what a superuser has declared needs a right that the owner
+ * lacks, on the schema or on a partition, it is a superuser, and CREATE INDEX
+ * itself becomes the owner, in a security-restricted operation.  So it is where
+ * something is only to be dropped, which may be on another table than the
+ * declared one.
  */
 static Oid
 builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
@@ -92,22 +126,16 @@ builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
 	Oid			relid = row != NULL ? dbopt_index_table_find(row->table_name) :
 	InvalidOid;
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Form_pg_class table;
-	Oid			role = BOOTSTRAP_SUPERUSERID;
+	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		return role;
-	if (is_outdated_build(state, row))
-	{
-		ReleaseSysCache(tuple);
-		return role;
-	}
-	table = (Form_pg_class) GETSTRUCT(tuple);
-	if (may_create(table->relowner, table->relnamespace) ||
-		(row->author != NULL && can_log_in(table->relowner)))
-		role = table->relowner;
+		return BOOTSTRAP_SUPERUSERID;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	return role;
+	if (is_outdated_build(state, row) || !can_log_in(owner))
+		return BOOTSTRAP_SUPERUSERID;
+	return row->author != NULL || may_create_all(owner, relid) ? owner :
+		BOOTSTRAP_SUPERUSERID;
 }
 
 /*

@@ -1,4 +1,5 @@
-# Partitions that go, or come, while the index of their table is being built.
+# Partitions that go, or come, while the index of their table is being built,
+# and that belong to somebody else.
 use strict;
 use warnings;
 
@@ -57,6 +58,32 @@ sql('ALTER TABLE rotated DETACH PARTITION rotated_4; DROP TABLE rotated_4');
 release($writer);
 is_whole('rotated', 3);
 is(sql(q{SELECT attempts, error_code IS NULL FROM dbopt_index_state WHERE name = 'rotated_b'}), '0|t', 'rotated: at once');
+
+# ---- of another owner ----
+
+sql(q{
+	CREATE ROLE owner LOGIN;
+	CREATE ROLE other LOGIN;
+	GRANT CREATE ON SCHEMA public TO owner, other;
+	GRANT INSERT ON dbopt_index TO owner;
+});
+make('mixed', 1 .. 2);
+sql('ALTER TABLE mixed OWNER TO owner; ALTER TABLE mixed_1 OWNER TO owner; ALTER TABLE mixed_2 OWNER TO other');
+declare('mixed_b', 'mixed', '(b)');
+is_whole('mixed', 2);
+is(sql(q{SELECT string_agg(relowner::regrole::text, ' ' ORDER BY relname) FROM pg_class WHERE oid IN (SELECT relid FROM pg_partition_tree('mixed_b'))}),
+	'owner other owner', 'mixed: each index belongs to the owner of its table');
+
+# Whoever has no right on a partition does not get one by declaring an index.
+sql(q{
+	SET ROLE owner;
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('mixed_ab', 'mixed', '(a, b)');
+	RESET ROLE;
+	SET client_min_messages = error;
+	CALL dbopt_ensure_indexes('mixed', true);
+});
+is(sql(q{SELECT status, last_error FROM dbopt_index_status() WHERE name = 'mixed_ab'}),
+	'failed|must be owner of table mixed_2', 'mixed: the owner of the whole alone cannot have one built');
 
 $node->stop;
 done_testing();
