@@ -229,3 +229,12 @@ dbopt_index_part_names(Oid part, const char *name)
 					  part_name(part, dbopt_index_new_name(name)),
 					  part_name(part, dbopt_index_old_name(name)));
 }
+
+List *
+dbopt_index_part_cut_names(Oid part, const char *name)
+{
+	char	   *table = get_rel_name(part);
+
+	return list_make2(makeObjectName(table, name, NULL),
+					  makeObjectName(table, dbopt_index_new_name(name), NULL));
+}

@@ -57,4 +57,10 @@ extern char *dbopt_index_old_name(const char *name);
  */
 extern List *dbopt_index_part_names(Oid part, const char *name);
 
+/*
+ * What the library of version 1.0 called it, which did not tell names apart
+ * that it had to cut.
+ */
+extern List *dbopt_index_part_cut_names(Oid part, const char *name);
+
 #endif							/* DBOPT_INDEX_BUILD_H */

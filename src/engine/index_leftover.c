@@ -138,7 +138,8 @@ dbopt_index_leftovers(const DbOptIndexTarget *target)
 
 		if (part == target->relid || get_rel_name(part) == NULL)
 			continue;
-		names.parts = dbopt_index_part_names(part, declared);
+		names.parts = list_concat(dbopt_index_part_names(part, declared),
+								  dbopt_index_part_cut_names(part, declared));
 		leftovers = add_leftovers(leftovers, part, &names);
 	}
 	return leftovers;

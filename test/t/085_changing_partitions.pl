@@ -1,5 +1,6 @@
-# Partitions that go, or come, while the index of their table is being built,
-# and that belong to somebody else.
+# Partitions that go, or come, while the index of their table is being built;
+# that belong to somebody else; and on which an older version of the library has
+# left something under a name that it had cut.
 use strict;
 use warnings;
 
@@ -84,6 +85,23 @@ sql(q{
 });
 is(sql(q{SELECT status, last_error FROM dbopt_index_status() WHERE name = 'mixed_ab'}),
 	'failed|must be owner of table mixed_2', 'mixed: the owner of the whole alone cannot have one built');
+
+# ---- what an older version has left ----
+
+# Its names were those of PostgreSQL itself for an index of these columns.
+my $long = 'a_partitioned_table_with_a_long_name_and_a_b';
+my $cut = sub { return substr($_[0], 0, 31) . '_' . substr($_[1], 0, 31) };
+make($long, 1 .. 2);
+my $left = $cut->("${long}_1", "${long}_b");
+sql(qq{
+	CREATE INDEX "$left" ON ${long}_1 (b);
+	CREATE INDEX by_hand ON ${long}_1 (b, a);
+	UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('"$left"'::regclass, 'by_hand'::regclass);
+});
+declare("${long}_b", $long, '(b)');
+wait_for("SELECT status = 'valid' FROM dbopt_index_status() WHERE name = '${long}_b'", 'cut: the index is built');
+is(sql(qq{SELECT to_regclass('"$left"') IS NULL}), 't', 'cut: what was left under a name that was cut is dropped');
+like(indexes("${long}_1"), qr/\bby_hand invalid\b/, 'cut: and no other index');
 
 $node->stop;
 done_testing();
