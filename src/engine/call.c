@@ -53,11 +53,8 @@ argument_type(const DbOptCall *call)
 	return call->row_type;
 }
 
-/*
- * Why the function cannot be called, and the way back, in a constant text that
- * outlives the transaction; NULL: it can.
- */
-static char *
+/* Why the function cannot be called, and the way back; NULL: it can. */
+static const char *
 function_problem(const DbOptCall *call, HeapTuple tuple)
 {
 	Form_pg_proc form;
@@ -75,7 +72,7 @@ function_problem(const DbOptCall *call, HeapTuple tuple)
 }
 
 /* The rights that registering asks for, too; events hidden are events lost. */
-static char *
+static const char *
 rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 {
 	Oid			events = RelationGetRelid(log->root);
@@ -90,6 +87,17 @@ rights_problem(const DbOptHandler *handler, const DbOptLog *log)
 	if (check_enable_rls(events, InvalidOid, true) == RLS_ENABLED)
 		return "row level security of the events table applies to its role: disable it or give the role BYPASSRLS, then dbopt_resume_handler()";
 	return NULL;
+}
+
+/* What an ordered handler goes by. */
+static const char *
+order_problem(const DbOptLog *log)
+{
+	DbOptAggregateColumns columns;
+	const char *problem = dbopt_aggregate_columns_find(log->root, &columns);
+
+	return problem == NULL ? NULL :
+		psprintf("%s: mend the table, then dbopt_resume_handler()", problem);
 }
 
 /* Has the table a column whose conversion may run anybody's code? */
@@ -124,14 +132,13 @@ prepare_to_jsonb(DbOptCall *call, const DbOptLog *log)
 		log->root->rd_rel->relowner : InvalidOid;
 }
 
-char *
+const char *
 dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 				   const DbOptLog *log)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID,
 										ObjectIdGetDatum(handler->function));
-	DbOptAggregateColumns columns;
-	char	   *problem;
+	const char *problem;
 
 	call->handler = handler;
 	call->row_type = log->root->rd_rel->reltype;
@@ -141,8 +148,7 @@ dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
 	if (problem == NULL)
 		problem = rights_problem(handler, log);
 	if (problem == NULL && handler->ordered)
-		problem = unconstify(char *,
-							 dbopt_aggregate_columns_find(log->root, &columns));
+		problem = order_problem(log);
 	if (problem != NULL)
 		return problem;
 	call->scratch = AllocSetContextCreate(CurrentMemoryContext,

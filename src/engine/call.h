@@ -26,8 +26,9 @@ typedef struct DbOptCall
  * that the session's role may still run it on this table.  Returns NULL, or
  * the reason why the handler is broken.
  */
-extern char *dbopt_call_prepare(DbOptCall *call, const DbOptHandler *handler,
-								const DbOptLog *log);
+extern const char *dbopt_call_prepare(DbOptCall *call,
+									  const DbOptHandler *handler,
+									  const DbOptLog *log);
 
 /*
  * Before each call: cancels are heard, the handler's time starts anew, and

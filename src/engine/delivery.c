@@ -60,6 +60,16 @@ dbopt_delivery_lock_table(DbOptDelivery *delivery)
 	return !delivery->locked;
 }
 
+void
+dbopt_delivery_prepare(DbOptDelivery *delivery, DbOptCall *call,
+					   const DbOptLog *log)
+{
+	const char *problem = dbopt_call_prepare(call, delivery->handler, log);
+
+	delivery->broken = problem == NULL ? NULL :
+		MemoryContextStrdup(delivery->context, problem);
+}
+
 bool
 dbopt_delivery_admit(DbOptDelivery *delivery, int wanted)
 {

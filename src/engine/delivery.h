@@ -49,6 +49,13 @@ extern LOCKMODE dbopt_delivery_lock_mode(const DbOptSource *source);
  */
 extern bool dbopt_delivery_lock_table(DbOptDelivery *delivery);
 
+/*
+ * Looks the handler's function up, in the transaction that calls it.  Sets
+ * broken, in the delivery's context.
+ */
+extern void dbopt_delivery_prepare(DbOptDelivery *delivery, DbOptCall *call,
+								   const DbOptLog *log);
+
 /* Asks the breaker for events; false: none now. */
 extern bool dbopt_delivery_admit(DbOptDelivery *delivery, int wanted);
 

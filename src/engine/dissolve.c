@@ -110,8 +110,7 @@ dbopt_chunk_dissolve(DbOptDelivery *delivery, const DbOptCursor *cursor,
 								 &failure);
 		return;
 	}
-	source.log = dbopt_log_open(delivery->handler->source->relid);
-	source.log->unprocessed_only = delivery->handler->source->mark_processed;
+	source.log = dbopt_log_open_source(delivery->handler->source);
 	source.event_type = cursor->event_type;
 	source.chunk = &chunk;
 	if (dbopt_chunk_lock(source.log, cursor->cursor_id, seq, &chunk))

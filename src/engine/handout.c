@@ -250,8 +250,7 @@ dbopt_handout(const DbOptConfig *config, const DbOptSource *source,
 	handout.wanted = wanted;
 	handout.chunk = chunk;
 
-	handout.log = dbopt_log_open(source->relid);
-	handout.log->unprocessed_only = source->mark_processed;
+	handout.log = dbopt_log_open_source(source);
 	dbopt_cursor_lock(cursor->cursor_id);
 	handout.snapshot = dbopt_log_snapshot(&handout.log);
 	dbopt_horizon_read(handout.snapshot, config->position_offset,

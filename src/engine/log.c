@@ -55,12 +55,25 @@ log_columns(Relation root, AttrNumber columns[LOG_COLUMNS])
 	return false;
 }
 
-/* The trigger is the owner's to make anew, so that its columns may be any. */
+/*
+ * The trigger is the owner's to make anew, so that its columns may be any; and
+ * the UPDATE that marks events goes by the names.
+ */
 static char *
 columns_problem(Relation root, const AttrNumber columns[LOG_COLUMNS])
 {
+	static const char *const names[] = {"event_type", "log_position"};
 	DbOptLogColumns named = {columns[0], columns[1], columns[2]};
 
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		Form_pg_attribute column =
+		TupleDescAttr(RelationGetDescr(root), columns[i] - 1);
+
+		if (strcmp(NameStr(column->attname), names[i]) != 0)
+			return psprintf("table \"%s\" has no column \"%s\" any more",
+							RelationGetRelationName(root), names[i]);
+	}
 	return dbopt_log_columns_problem(root, &named);
 }
 
@@ -262,6 +275,15 @@ dbopt_log_try_open(Oid relid, char **problem)
 	return log;
 }
 
+static void
+cannot_read(const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot read events: %s", problem),
+			 errhint("The view dbopt_sources says what is missing; or detach the table and attach it again.")));
+}
+
 DbOptLog *
 dbopt_log_open(Oid relid)
 {
@@ -269,10 +291,29 @@ dbopt_log_open(Oid relid)
 	DbOptLog   *log = dbopt_log_try_open(relid, &problem);
 
 	if (log == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot read events: %s", problem),
-				 errhint("The view dbopt_sources says what is missing; or detach the table and attach it again.")));
+		cannot_read(problem);
+	return log;
+}
+
+/* Can it be seen, and set, which events are processed? */
+static bool
+tells_processed(const DbOptLogLeaf *leaf)
+{
+	return leaf->processed > 0 &&
+		TupleDescAttr(RelationGetDescr(leaf->rel),
+					  leaf->processed - 1)->atttypid == BOOLOID;
+}
+
+DbOptLog *
+dbopt_log_open_source(const DbOptSource *source)
+{
+	DbOptLog   *log = dbopt_log_open(source->relid);
+
+	log->unprocessed_only = source->mark_processed;
+	for (int i = 0; i < log->nleaves; i++)
+		if (log->unprocessed_only && !tells_processed(&log->leaves[i]))
+			cannot_read(psprintf("table \"%s\" has lost its column processed boolean",
+								 RelationGetRelationName(log->root)));
 	return log;
 }
 

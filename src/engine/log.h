@@ -10,6 +10,7 @@
 #define DBOPT_LOG_H
 
 #include "access/tupconvert.h"
+#include "engine/config.h"
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
@@ -44,8 +45,7 @@ typedef struct DbOptLog
 	Oid			key_type;
 	int16		key_length;
 	bool		key_by_value;
-	bool		unprocessed_only;	/* scans pass over processed events; set
-									 * by who has opened it */
+	bool		unprocessed_only;	/* scans pass over processed events */
 	List	   *members;		/* the table and all below it, by OID; NIL
 								 * where it has no partitions */
 	int			nleaves;
@@ -74,10 +74,16 @@ typedef enum DbOptLogWhat
 
 /*
  * Opens and locks (ACCESS SHARE) the table and its partitions.  NULL, with the
- * reason in *problem, when the table, its stamp trigger or a log index is
- * missing; dbopt_log_open() raises 55000 instead.
+ * reason in *problem, when the table, a column, its stamp trigger or a log index
+ * is missing; dbopt_log_open() raises 55000 instead.
  */
 extern DbOptLog *dbopt_log_open(Oid relid);
+
+/*
+ * The same for delivery: with unprocessed_only where events are marked, which
+ * takes the column processed.
+ */
+extern DbOptLog *dbopt_log_open_source(const DbOptSource *source);
 extern DbOptLog *dbopt_log_try_open(Oid relid, char **problem);
 extern void dbopt_log_close(DbOptLog *log);
 

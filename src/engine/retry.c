@@ -61,10 +61,8 @@ batch_work(DbOptRetryBatch *batch)
 	batch->blocked = !dbopt_delivery_lock_table(delivery);
 	if (batch->blocked)
 		return;
-	batch->log = dbopt_log_open(source->relid);
-	batch->log->unprocessed_only = source->mark_processed;
-	delivery->broken = dbopt_call_prepare(&batch->call, delivery->handler,
-										  batch->log);
+	batch->log = dbopt_log_open_source(source);
+	dbopt_delivery_prepare(delivery, &batch->call, batch->log);
 	batch->blocked = delivery->broken != NULL;
 	dbopt_queue_open(&batch->queue);
 	claimed = batch->blocked ? NIL : claim(batch);

@@ -77,8 +77,7 @@ step_work(DbOptRun *run)
 		run->blocked = true;
 		return;
 	}
-	run->log = dbopt_log_open(source->relid);
-	run->log->unprocessed_only = source->mark_processed;
+	run->log = dbopt_log_open_source(source);
 	if (!dbopt_chunk_lock(run->log, run->cursor->cursor_id, run->seq,
 						  &run->chunk))
 	{
@@ -94,9 +93,7 @@ step_work(DbOptRun *run)
 	dbopt_outcome_begin(&run->outcome, run->delivery, run->log,
 						run->cursor->event_type);
 	run->done = run->chunk.from;
-	run->delivery->broken = dbopt_call_prepare(&run->call,
-											   run->delivery->handler,
-											   run->log);
+	dbopt_delivery_prepare(run->delivery, &run->call, run->log);
 	run->blocked = run->delivery->broken != NULL;
 	dbopt_run_events(run);
 	step_settle(run);
