@@ -161,24 +161,23 @@ sql('DROP EXTENSION dblink; SELECT dbopt_discard_dead_letters()');
 # Everything that the owner can attach to the table tells who runs it.
 as_role('owner', q{
 	SET search_path = owner, public;
-	CREATE FUNCTION tell(what text) RETURNS boolean LANGUAGE plpgsql AS $$
+	CREATE FUNCTION tell(what text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+	DECLARE
+		attempt text;
 	BEGIN
 		INSERT INTO public.who (what) VALUES (what);
-		BEGIN
-			SET ROLE postgres;
-			INSERT INTO public.who (what) VALUES ('climbed');
-		EXCEPTION WHEN OTHERS THEN NULL;
-		END;
-		BEGIN
-			RESET ROLE;
-			INSERT INTO public.who (what) VALUES ('climbed');
-		EXCEPTION WHEN OTHERS THEN NULL;
-		END;
-		BEGIN
-			PERFORM public.dbopt_with_connection('SELECT 1');
-			INSERT INTO public.who (what) VALUES ('climbed');
-		EXCEPTION WHEN OTHERS THEN NULL;
-		END;
+		FOREACH attempt IN ARRAY ARRAY['SET ROLE postgres', 'SET LOCAL ROLE app', 'RESET ROLE', 'SET SESSION AUTHORIZATION postgres',
+			'RESET SESSION AUTHORIZATION', 'SELECT set_config(''role'', ''postgres'', false)', 'SELECT set_config(''role'', ''none'', true)',
+			'SELECT set_config(''session_authorization'', ''postgres'', false)', 'COPY public.who TO PROGRAM ''cat''',
+			'SELECT public.dbopt_with_connection(''SELECT 1'')', 'ALTER ROLE owner SUPERUSER', 'SET session_replication_role = replica',
+			'DECLARE later CURSOR WITH HOLD FOR SELECT owner.tell(''cursor'')']
+		LOOP
+			BEGIN
+				EXECUTE attempt;
+				INSERT INTO public.who (what) VALUES ('after ' || attempt);
+			EXCEPTION WHEN OTHERS THEN NULL;
+			END;
+		END LOOP;
 		RETURN true;
 	END $$;
 	CREATE FUNCTION in_index(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM owner.tell('index'); RETURN $1; END $$;
@@ -274,8 +273,8 @@ sql(q{
 	GRANT SELECT, UPDATE ON owner.events TO app;
 	GRANT USAGE ON SCHEMA app TO PUBLIC;
 	ALTER TABLE owner.events DISABLE ROW LEVEL SECURITY;
-	SELECT dbopt_register_handler('secret', 'SECRET', 'app.secret(jsonb)', 'owner.events', policy => 'once', run_as => 'app');
-	INSERT INTO owner.events (id, event_type) VALUES (101, 'SECRET')});
+	SELECT dbopt_register_handler('secret', 'SECRET', 'app.secret(jsonb)', 'owner.events', policy => 'once', run_as => 'app')});
+as_role('owner', q{INSERT INTO owner.events (id, event_type) VALUES (101, 'SECRET')});
 drained("a handler of app's on the owner's table");
 my $letter = q{SELECT handler, event_id, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'secret'};
 my $stats = q{SELECT last_error_code, last_error FROM dbopt_retry_stats() WHERE handler = 'secret'};

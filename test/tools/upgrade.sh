@@ -11,6 +11,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 old=/usr/lib/postgresql/$1/bin new=/usr/lib/postgresql/$2/bin
 work=$(mktemp -d) || exit 1
 tests=0 failed=0
+holders=()
 export PGHOST=$work PGPORT=5432 PGUSER=postgres PGDATABASE=app
 
 as_postgres() {
@@ -20,6 +21,7 @@ as_postgres() {
 stop_servers() {
 	local data
 
+	[ ${#holders[@]} = 0 ] || kill "${holders[@]}" 2>/dev/null
 	for data in old new; do
 		[ ! -e "$work/$data/postmaster.pid" ] || as_postgres "$new/pg_ctl" -D "$work/$data" -m immediate stop >/dev/null
 	done
@@ -56,6 +58,17 @@ becomes() {
 	is t "$1" "$2"
 }
 
+# hold STATEMENT...: a session that keeps what it has until the server stops.
+hold() {
+	local statement arguments=()
+
+	for statement in "$@"; do
+		arguments+=(-c "$statement")
+	done
+	as_postgres "$new/psql" -X -q "${arguments[@]}" -c 'SELECT pg_sleep(3600) -- held' >/dev/null 2>&1 &
+	holders+=($!)
+}
+
 build() {
 	rm -rf "$work/tree"
 	cp -r "$top" "$work/tree"
@@ -86,7 +99,8 @@ chown postgres "$work"
 create "$old" "$work/old"
 create "$new" "$work/new"
 
-# Delivered, waiting, retrying and given up.
+# Delivered, waiting, in flight, retrying and given up, with a transaction that
+# was open when they were.
 start "$old" "$work/old"
 PGDATABASE=postgres sql 'CREATE DATABASE app' || exit 1
 sql "CREATE EXTENSION dbopt CASCADE" || exit 1
@@ -104,22 +118,33 @@ sql "
 		INSERT INTO seen VALUES (''fail'', e.id);
 		IF (SELECT failing FROM switches) THEN RAISE ''later''; END IF;
 	END';
+	CREATE FUNCTION slow(e log) RETURNS void LANGUAGE plpgsql AS '
+	BEGIN
+		INSERT INTO seen VALUES (''slow'', e.id);
+		PERFORM pg_advisory_xact_lock(1);
+	END';
 	CREATE FUNCTION die(e log) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE division_by_zero; END';
 	CREATE FUNCTION write() RETURNS void LANGUAGE sql AS '
 		INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
-			SELECT t, ''a'', dbopt_uuid_v7(), ''{}'' FROM unnest(''{A,FAIL,DIE}''::text[]) t, generate_series(1, 5);
+			SELECT t, ''a'', dbopt_uuid_v7(), ''{}'' FROM unnest(''{A,FAIL,DIE,SLOW}''::text[]) t, generate_series(1, 5);
 		INSERT INTO marked (event_type, aggregate_type, aggregate_id, data)
 			SELECT ''A'', ''a'', dbopt_uuid_v7(), ''{}'' FROM generate_series(1, 5)';
 	SELECT dbopt_register_handler('see', '*', 'see(log)', events => 'log'),
 		dbopt_register_handler('fail', 'FAIL', 'fail(log)', events => 'log', policy => 'again'),
 		dbopt_register_handler('die', 'DIE', 'die(log)', events => 'log'),
-		dbopt_register_handler('mark', '*', 'mark(marked)', events => 'marked');
-	SELECT write()" >/dev/null || exit 1
-becomes "SELECT (SELECT count(*) FROM seen) = 20 AND (SELECT count(*) FROM dbopt_pending_retries) = 5
-	AND (SELECT count(*) FROM dbopt_dead_letters) = 5" "delivered, retrying and given up by $1"
+		dbopt_register_handler('slow', 'SLOW', 'slow(log)', events => 'log'),
+		dbopt_register_handler('mark', '*', 'mark(marked)', events => 'marked')" >/dev/null || exit 1
+hold "SELECT pg_advisory_lock(1)"
+hold "BEGIN" "INSERT INTO log (event_type, aggregate_type, aggregate_id, data) VALUES ('A', 'a', dbopt_uuid_v7(), '{}')"
+becomes "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'PgSleep'" 'two sessions are open'
+sql "SELECT write()" >/dev/null || exit 1
+becomes "SELECT (SELECT count(*) FROM seen) = 25 AND (SELECT count(*) FROM dbopt_pending_retries) = 5
+	AND (SELECT count(*) FROM dbopt_dead_letters) = 5
+	AND (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) > 0" "delivered, in flight, retrying and given up by $1"
 sql "SELECT dbopt_pause()" >/dev/null
 sql "SELECT write()" >/dev/null
-as_postgres "$old/pg_ctl" -w -s -D "$work/old" stop
+is 't|t' "SELECT (SELECT count(*) FROM dbopt_chunk) > 0, count(*) > 0 FROM dbopt_cursor_version WHERE cardinality(holes) > 0" 'there are a chunk and a hole'
+as_postgres "$old/pg_ctl" -w -s -D "$work/old" -m fast stop
 
 as_postgres "$new/pg_upgrade" -b "$old" -B "$new" -d "$work/old" -D "$work/new" -U postgres >"$work/upgrade.log" 2>&1
 status=$?
@@ -134,13 +159,14 @@ fi
 
 start "$new" "$work/new"
 becomes "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler' AND datname = 'app'" 'there is a scheduler'
-is 20 'SELECT count(*) FROM seen' 'nothing runs yet'
+is 25 'SELECT count(*) FROM seen' 'nothing runs yet'
 is critical "SELECT status FROM dbopt_health() WHERE check_name = 'positions'" 'the health says why'
+is t "SELECT pg_read_file('$work/server.log') ~ 'dbopt does not run in database \"app\": it was restored or copied'" '... and the log'
 sql 'UPDATE switches SET failing = false' && sql 'SELECT dbopt_resume()' >/dev/null
 sql 'SELECT write()' >/dev/null
 is t "SELECT dbopt_drain('60 s')" 'delivered after dbopt_resume()'
-is '45|15|15' "SELECT count(*) FILTER (WHERE handler = 'see'), count(*) FILTER (WHERE handler = 'fail'),
-	count(*) FILTER (WHERE handler = 'mark') FROM seen" 'all events'
+is '60|15|15|15' "SELECT count(*) FILTER (WHERE handler = 'see'), count(*) FILTER (WHERE handler = 'fail'),
+	count(*) FILTER (WHERE handler = 'slow'), count(*) FILTER (WHERE handler = 'mark') FROM seen" 'all events'
 is 't' 'SELECT count(*) = count(DISTINCT (handler, id)) FROM seen' '... once'
 is '15' 'SELECT count(*) FROM dbopt_dead_letters' 'dead letters are there'
 is '0' "SELECT count(*) FROM marked WHERE NOT processed" 'events are marked'
