@@ -263,33 +263,62 @@ dbopt_delivery_try(DbOptDelivery *delivery, DbOptCall *call, Datum *rows,
 	return succeeded;
 }
 
-/* What the log is to say when the transaction has committed. */
-static void
-note_line(DbOptDelivery *delivery, const DbOptFailed *failed, int64 delay)
+/*
+ * What the log is to say of this event when the transaction has committed; NULL:
+ * nothing.  In the delivery's memory; the message is to be added.
+ */
+static DbOptLogLine *
+note_line(DbOptDelivery *delivery, DbOptLogKind kind,
+		  const DbOptFailed *failed, const DbOptFailure *failure)
 {
-	DbOptLogKind kind = delay > 0 ? DBOPT_LOG_EVENT_RETRY :
-	DBOPT_LOG_EVENT_GIVE_UP;
 	MemoryContext previous;
 	DbOptLogLine *line;
 
 	if (!dbopt_log_permits(delivery->slot, kind))
-		return;
+		return NULL;
 	previous = MemoryContextSwitchTo(delivery->context);
 	line = palloc0(sizeof(DbOptLogLine));
 	line->kind = kind;
-	line->message = psprintf(delay > 0 ?
-							 "an event of handler \"%s\" failed and is tried again" :
-							 "an event of handler \"%s\" failed and was given up",
-							 delivery->handler->name);
 	line->handler = delivery->handler->name;
 	line->event_id = pstrdup(failed->key);
 	line->event_type = pstrdup(failed->event_type);
 	line->attempt = failed->attempts;
-	line->sqlstate = pstrdup(failed->failure.sqlstate);
-	line->duration = failed->failure.duration;
-	line->delay = delay;
+	line->sqlstate = pstrdup(failure->sqlstate);
+	line->duration = failure->duration;
 	delivery->lines = lappend(delivery->lines, line);
 	MemoryContextSwitchTo(previous);
+	return line;
+}
+
+static void
+note_fate(DbOptDelivery *delivery, const DbOptFailed *failed, int64 delay)
+{
+	DbOptLogKind kind = delay > 0 ? DBOPT_LOG_EVENT_RETRY :
+	DBOPT_LOG_EVENT_GIVE_UP;
+	DbOptLogLine *line = note_line(delivery, kind, failed, &failed->failure);
+
+	if (line == NULL)
+		return;
+	line->delay = delay;
+	line->message = MemoryContextStrdup(delivery->context,
+										psprintf("an event of handler \"%s\" failed and %s",
+												 delivery->handler->name,
+												 delay > 0 ? "is tried again" :
+												 "was given up"));
+}
+
+void
+dbopt_delivery_not_noted(DbOptDelivery *delivery, const DbOptFailed *failed,
+						 const DbOptFailure *failure)
+{
+	DbOptLogLine *line = note_line(delivery, DBOPT_LOG_EVENT_NOTE, failed,
+								   failure);
+
+	if (line == NULL)
+		return;
+	line->message = MemoryContextStrdup(delivery->context,
+										psprintf("could not note a failure of handler \"%s\" beside its event",
+												 delivery->handler->name));
 }
 
 void
@@ -304,7 +333,7 @@ dbopt_delivery_settle_failed(DbOptDelivery *delivery, DbOptQueue *queue,
 					  pg_prng_double(&pg_global_prng_state), now);
 	failed->retry_at = fate.retry_at;
 	dbopt_queue_put(queue, delivery->handler->handler_id, failed, now);
-	note_line(delivery, failed, fate.retry_at == 0 ? 0 : fate.retry_at - now);
+	note_fate(delivery, failed, fate.retry_at == 0 ? 0 : fate.retry_at - now);
 	if (fate.retry_at == 0)
 		delivery->tally.counters.dead_letters++;
 	else if (failed->suspicion == 0)

@@ -106,6 +106,14 @@ extern void dbopt_delivery_settle_failed(DbOptDelivery *delivery,
 										 DbOptQueue *queue,
 										 DbOptFailed *failed);
 
+/*
+ * That failure could not be noted beside its event, for another one: the log is
+ * to say so when the transaction has committed.
+ */
+extern void dbopt_delivery_not_noted(DbOptDelivery *delivery,
+									 const DbOptFailed *failed,
+									 const DbOptFailure *failure);
+
 /* The transaction begins; it has committed. */
 extern void dbopt_delivery_begin(DbOptDelivery *delivery);
 extern void dbopt_delivery_committed(DbOptDelivery *delivery);

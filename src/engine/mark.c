@@ -137,10 +137,12 @@ typedef struct MarkGroup
 } MarkGroup;
 
 void
-dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log)
+dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log,
+				  DbOptDelivery *delivery)
 {
 	memset(marks, 0, sizeof(*marks));
 	marks->log = log;
+	marks->delivery = delivery;
 }
 
 static MarkGroup *
@@ -330,7 +332,7 @@ mark_note(void *arg)
 bool
 dbopt_marks_write(DbOptMarks *marks, int64 timeout, DbOptFailure *failure)
 {
-	DbOptFailure ignored;
+	DbOptFailure refusal;
 	ListCell   *cell;
 
 	if (!dbopt_exec_try(mark_successes, marks,
@@ -340,11 +342,8 @@ dbopt_marks_write(DbOptMarks *marks, int64 timeout, DbOptFailure *failure)
 	{
 		Note		note = {marks->log, lfirst(cell)};
 
-		if (!dbopt_exec_try(mark_note, &note, timeout, &ignored))
-			ereport(LOG,
-					(errmsg("dbopt: could not note a failure beside its event in table \"%s\"",
-							RelationGetRelationName(marks->log->root)),
-					 errdetail_log("The SQLSTATE was %s.", ignored.sqlstate)));
+		if (!dbopt_exec_try(mark_note, &note, timeout, &refusal))
+			dbopt_delivery_not_noted(marks->delivery, note.failed, &refusal);
 	}
 	return true;
 }

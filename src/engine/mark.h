@@ -6,6 +6,7 @@
 #ifndef DBOPT_MARK_H
 #define DBOPT_MARK_H
 
+#include "engine/delivery.h"
 #include "engine/log.h"
 #include "engine/queue.h"
 
@@ -16,12 +17,14 @@
 typedef struct DbOptMarks
 {
 	const DbOptLog *log;
+	DbOptDelivery *delivery;
 	List	   *groups;			/* events that succeeded, by attempts */
 	List	   *failed;			/* of const DbOptFailed *, with the failure */
 } DbOptMarks;
 
 /* In the transaction's memory. */
-extern void dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log);
+extern void dbopt_marks_begin(DbOptMarks *marks, const DbOptLog *log,
+							  DbOptDelivery *delivery);
 
 /* An event has succeeded in the attempt of that number; its key is copied. */
 extern void dbopt_marks_success(DbOptMarks *marks, const DbOptPlace *place,
@@ -41,7 +44,7 @@ extern bool dbopt_mark_lock(DbOptLog *log, Snapshot snapshot,
  * Marks events as processed, and notes failures beside theirs.  False: the
  * former could not be, and the transaction must be rolled back; *failure, in
  * the current memory context, says why.  A failure that cannot be noted beside
- * its event is in the queue all the same.
+ * its event is in the queue all the same; the log will tell of it.
  *
  * Triggers and constraints are immediate from here on, those that were deferred
  * fire before: none may run at the commit, when nobody is the table's owner any

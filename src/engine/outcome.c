@@ -18,7 +18,7 @@ dbopt_outcome_begin(DbOptOutcome *outcome, DbOptDelivery *delivery,
 	outcome->delivery = delivery;
 	outcome->log = log;
 	outcome->event_type = event_type;
-	dbopt_marks_begin(&outcome->marks, log);
+	dbopt_marks_begin(&outcome->marks, log, delivery);
 }
 
 void

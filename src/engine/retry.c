@@ -71,7 +71,7 @@ batch_work(DbOptRetryBatch *batch)
 	if (claimed != NIL)
 		batch->last_due = ((DbOptFailed *) llast(claimed))->retry_at;
 	batch->snapshot = dbopt_log_snapshot(&batch->log);
-	dbopt_marks_begin(&batch->marks, batch->log);
+	dbopt_marks_begin(&batch->marks, batch->log, delivery);
 	dbopt_retry_claimed(batch, claimed);
 	batch->unsettled = source->mark_processed &&
 		!dbopt_marks_write(&batch->marks, delivery->handler->timeout,

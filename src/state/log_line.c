@@ -19,6 +19,7 @@
 static const char *const operations[] = {
 	[DBOPT_LOG_EVENT_RETRY] = "event.retry",
 	[DBOPT_LOG_EVENT_GIVE_UP] = "event.give_up",
+	[DBOPT_LOG_EVENT_NOTE] = "event.note",
 	[DBOPT_LOG_SQL_RETRY] = "sql.retry",
 	[DBOPT_LOG_SQL_GIVE_UP] = "sql.give_up",
 	[DBOPT_LOG_HANDLER] = "handler",

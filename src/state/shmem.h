@@ -274,6 +274,7 @@ typedef enum DbOptLogKind
 {
 	DBOPT_LOG_EVENT_RETRY,		/* an event has failed and is tried again */
 	DBOPT_LOG_EVENT_GIVE_UP,
+	DBOPT_LOG_EVENT_NOTE,		/* which could not be noted beside it */
 	DBOPT_LOG_SQL_RETRY,		/* the same of a caller's SQL */
 	DBOPT_LOG_SQL_GIVE_UP,
 	DBOPT_LOG_HANDLER,			/* it is broken */

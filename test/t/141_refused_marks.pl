@@ -91,6 +91,25 @@ refuses('a trigger that skips the update', 'CREATE TRIGGER keep BEFORE UPDATE ON
 	undef, 'DROP TRIGGER keep ON events');
 sql('UPDATE events SET processed = true WHERE NOT processed');
 
+# Failures that cannot be noted beside their events: the log tells of some, as of
+# all other trouble with events, and of how many more there were.
+sql(q{SELECT dbopt_discard_dead_letters(); CREATE TRIGGER refuse BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION refuse();
+	CREATE FUNCTION fail(e events) RETURNS void LANGUAGE plpgsql AS $$BEGIN RAISE 'own failure'; END$$;
+	SELECT dbopt_register_handler('fail', 'FAIL', 'fail(events)', run_as => 'app', policy => 'quick');
+	INSERT INTO events (id, event_type) SELECT 10000 + 5 * n, 'FAIL' FROM generate_series(1, 100) n});
+is(sql(q{SELECT dbopt_drain('60 s')}), 't', '100 events fail twice');
+is(sql(q{SELECT count(*) FROM events WHERE id > 10000 AND error_message IS NULL AND retry_count IS NULL}), '100', '... which is not noted beside them');
+is(sql(q{SELECT count(*) FROM dbopt_dead_letters WHERE error_message = 'own failure'}), '100', '... but in the dead letters');
+my $log = $node->logfile;
+becomes(qq{SELECT (SELECT count(*) FROM regexp_matches(pg_read_file('$log'), 'LOG:  dbopt: could[ ]not note a failure of handler "fail" beside its event\n', 'g'))
+	+ (SELECT coalesce(sum(m[1]::int), 0) FROM regexp_matches(pg_read_file('$log'), '(\\d+)[ ]log lines "event.note" of handler "fail" were left out', 'g') m)},
+	'200', '... of which the log tells');
+my @notes = slurp_file($log) =~ /LOG:  dbopt: could not note a failure of handler "fail" beside its event\n.*DETAIL:  (\{"environment".*\})$/mg;
+cmp_ok(scalar @notes, '<=', 50, '... in few lines');
+like($notes[0] // '', qr/"operation": "event\.note", "handler": "fail", "event_id": "10\d\d\d", "event_type": "FAIL", "attempt": 1, "sqlstate": "P0001"/,
+	'... with their particulars');
+sql('DROP TRIGGER refuse ON events; UPDATE events SET processed = true WHERE NOT processed; SELECT dbopt_discard_dead_letters()');
+
 # ---- what is known before anything is run ---------------------------------------
 
 sub broken
