@@ -213,6 +213,7 @@ propose(DbOptCandidates *candidates, const DbOptSuspects *entry,
 	candidate->role = lane->role;
 	candidate->priority = lane->priority;
 	candidate->since = entry->due_at;
+	candidate->first = now - wanted_since >= DBOPT_TURN_WAIT_US;
 	candidate->due = true;
 	candidates->count = 1;
 	dbopt_probation_sent(entry);

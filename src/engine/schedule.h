@@ -18,6 +18,9 @@
 #include "state/shmem.h"
 #include "utils/hsearch.h"
 
+/* So long work waits behind what comes before it, and then has its turn. */
+#define DBOPT_TURN_WAIT_US		(1000 * 1000)
+
 /* What is promoted comes before all handlers, and callers before that. */
 #define DBOPT_PROMOTED_PRIORITY	(PG_INT32_MAX - 1)
 #define DBOPT_MAX_PRIORITY		(PG_INT32_MAX - 2)
@@ -32,7 +35,8 @@ typedef struct DbOptLane
 	int			max_concurrency;	/* 0: no limit of its own */
 	bool		usable;			/* its function, role and table are there */
 	bool		open;			/* usable and not paused */
-	TimestampTz promoted_at;	/* last */
+	TimestampTz promoted_at;	/* last in vain */
+	TimestampTz turn_at;		/* last with success */
 	int			slot;			/* in shared memory, or -1 */
 	int			running;		/* sessions at work for it */
 	pairingheap ready;			/* tracks to send a session to */
@@ -96,6 +100,7 @@ typedef struct DbOptCandidate
 	int			priority;
 	TimestampTz since;
 	bool		promoted;		/* comes before others this time */
+	bool		first;			/* before callers, too */
 	bool		helper;			/* joins others at the same job */
 	bool		due;			/* counted as such; no session has it yet */
 } DbOptCandidate;
@@ -200,6 +205,9 @@ extern TimestampTz dbopt_promotion_consider(DbOptLane *lane,
 											TimestampTz now);
 extern TimestampTz dbopt_promotion_decide(TimestampTz now);
 extern bool dbopt_promotion_is(const DbOptLane *lane);
+
+/* Does who is promoted come before callers, too? */
+extern bool dbopt_promotion_passes_callers(void);
 
 /* Its candidate has got a session; returns the priority of its own. */
 extern int	dbopt_promotion_served(int32 handler_id, TimestampTz now);

@@ -2,7 +2,8 @@
  * schedule_callers.c
  *		Backends that wait for a pool session, as candidates for one.
  *
- * Run by the scheduler alone.  They come before all events, and among
+ * Run by the scheduler alone.  They come before all events but those of a
+ * handler that has waited for too long (schedule_promote.c), and among
  * themselves in the order of their arrival, whatever their roles; assign.c
  * keeps them from taking everything.
  */

@@ -39,6 +39,7 @@ dbopt_candidates_add(DbOptCandidates *candidates, const DbOptJob *job,
 	candidate->since = since;
 	candidate->helper = false;
 	candidate->promoted = false;
+	candidate->first = false;
 	candidate->due = false;
 	return candidate;
 }
@@ -221,6 +222,7 @@ collect_lane(DbOptCandidates *candidates, DbOptLane *lane, int max,
 	{
 		candidates->items[first].promoted = true;
 		candidates->items[first].priority = DBOPT_PROMOTED_PRIORITY;
+		candidates->items[first].first = dbopt_promotion_passes_callers();
 	}
 	dbopt_crew_role(lane->role)->offered += candidates->count - first;
 }

@@ -21,6 +21,8 @@ compare_candidates(const void *a, const void *b)
 	const DbOptCandidate *left = a;
 	const DbOptCandidate *right = b;
 
+	if (left->first != right->first)
+		return left->first ? -1 : 1;
 	if (left->priority != right->priority)
 		return left->priority > right->priority ? -1 : 1;
 	if (left->since != right->since)
