@@ -88,8 +88,8 @@ clear_stillborn(DbOptMember *member)
 	return cleared;
 }
 
-static bool
-is_call(const DbOptMember *member)
+bool
+dbopt_crew_calling(const DbOptMember *member)
 {
 	return member->state == DBOPT_SESSION_BUSY &&
 		member->job.kind == DBOPT_JOB_SQL;
@@ -111,7 +111,7 @@ handle_end(const DbOptMember *member, List **reports, TimestampTz now)
 		dbopt_crew_count(DBOPT_POOL_DESTROY_SUCCESS);
 	if (member->state == DBOPT_SESSION_BUSY)
 	{
-		if (!is_call(member))
+		if (!dbopt_crew_calling(member))
 			dbopt_crew_log("a dbopt session has died at work", member->role, "",
 						   0, 0);
 		*reports = add_report(*reports, member, NULL);
@@ -201,7 +201,7 @@ count_roles(TimestampTz now)
 			role->alive++;
 		if (members[i].state == DBOPT_SESSION_STARTING)
 			role->starting++;
-		if (is_call(&members[i]))
+		if (dbopt_crew_calling(&members[i]))
 			role->calls++;
 	}
 }
@@ -287,7 +287,7 @@ dbopt_crew_calls(void)
 	int			count = 0;
 
 	for (int i = 0; i < nmembers; i++)
-		if (is_call(&members[i]))
+		if (dbopt_crew_calling(&members[i]))
 			count++;
 	return count;
 }

@@ -76,6 +76,7 @@ extern int	dbopt_crew_busy(void);
 extern int	dbopt_crew_calls(void); /* of these, with callers' SQL */
 extern DbOptMember *dbopt_crew_idle(Oid role);
 extern bool dbopt_crew_could_yield(const DbOptMember *member);
+extern bool dbopt_crew_calling(const DbOptMember *member);	/* a caller's SQL */
 
 /* Roles: crew_roles.c.  Cleared is what is counted anew in each round. */
 extern void dbopt_crew_roles_init(void);

@@ -34,8 +34,24 @@ longest_idle(void)
 	return best;
 }
 
+/* Of two at work, which is to go?  A call that has just begun may be short. */
+static bool
+goes_before(const DbOptMember *member, const DbOptMember *other)
+{
+	bool		yields = dbopt_crew_could_yield(member);
+
+	if (yields != dbopt_crew_could_yield(other))
+		return yields;
+	return yields ? member->since < other->since :
+		member->since > other->since;
+}
+
+/*
+ * The one at work that is to go next: of those that can give way the one longest
+ * at it, else a caller's.  Builds stay.
+ */
 static DbOptMember *
-longest_busy(void)
+find_busy(void)
 {
 	DbOptMember *best = NULL;
 	int			i;
@@ -44,15 +60,17 @@ longest_busy(void)
 	{
 		DbOptMember *member = dbopt_crew_member(i);
 
-		if (dbopt_crew_could_yield(member) &&
-			(best == NULL || member->since < best->since))
+		if (!member->outdated &&
+			(dbopt_crew_could_yield(member) || dbopt_crew_calling(member)) &&
+			(best == NULL || goes_before(member, best)))
 			best = member;
 	}
 	return best;
 }
 
 /*
- * Gives up what other databases have asked for.
+ * Gives up what other databases have asked for.  Where all are at work, the one
+ * that is told to go does so when its job is done, whoever waits for it here.
  */
 static void
 settle_debt(TimestampTz now)
@@ -61,14 +79,17 @@ settle_debt(TimestampTz now)
 	{
 		DbOptMember *member = longest_idle();
 
-		if (member == NULL)
+		if (member != NULL)
+			dbopt_crew_retire(member, now);
+		else
 		{
-			member = longest_busy();
-			if (member != NULL)
+			member = find_busy();
+			if (member == NULL)
+				return;
+			member->outdated = true;
+			if (dbopt_crew_could_yield(member))
 				dbopt_crew_ask_to_yield(member);
-			return;
 		}
-		dbopt_crew_retire(member, now);
 		owed--;
 	}
 }

@@ -199,13 +199,29 @@ is(sql(q{SELECT dbopt_drain('120 s')}), 't', 'all is delivered');
 
 # ---- one slot in the cluster -------------------------------------------------
 
+sql('CREATE DATABASE other');
+sql(q{
+	CREATE EXTENSION dbopt CASCADE;
+	SELECT dbopt_create_events('events', mark_processed => false);
+	CREATE TABLE done (n serial);
+	CREATE FUNCTION handle(e events) RETURNS void LANGUAGE sql AS 'INSERT INTO public.done DEFAULT VALUES';
+	SELECT dbopt_register_handler('handle', '*', 'handle(events)');
+}, 'other');
 sql('ALTER SYSTEM SET dbopt.max_workers = 1');
 $lock->quit;
 $node->restart;
 start_callers(4, 0.02);
 sql(q{TRUNCATE done; SELECT put('ONE', 1)});
 wait_for('(SELECT count(*) = 1 FROM done)', 'an event has its turn where the cluster has one slot');
+sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('A', 'a', dbopt_uuid_v7(), '{}')}, 'other');
+wait_for('(SELECT count(*) = 1 FROM done)', 'and one of another database', 'other');
 end_callers('... which callers have again and again');
+sql(q{UPDATE state SET failing = true; SELECT put('TYPE1', 3)});
+wait_for('(SELECT used = 1 FROM dbopt_pool_stats())', 'events have the slot');
+sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('A', 'a', dbopt_uuid_v7(), '{}')}, 'other');
+wait_for('(SELECT count(*) = 2 FROM done)', '... but not for ever, where those of another database wait', 'other');
+sql('UPDATE state SET failing = false');
+is(sql(q{SELECT dbopt_drain('120 s')}), 't', 'all is delivered');
 
 # ---- after a crash -----------------------------------------------------------
 
