@@ -187,7 +187,8 @@ begin_call(PooledCall *call, const DbOptPooledRequest *request)
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 									dbopt_pool_limits().acquire_timeout);
 	dbopt_caller_enter(GetUserId(), request->role_limit,
-					   dsm_segment_handle(call->segment.segment));
+					   dsm_segment_handle(call->segment.segment),
+					   call->segment.queue);
 }
 
 /* ---- what the session says ----------------------------------------------- */

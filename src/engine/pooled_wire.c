@@ -113,7 +113,8 @@ dbopt_pooled_wire_open(const DbOptPooledSegment *segment)
 {
 	if (wait_event == 0)
 		wait_event = DBOPT_WAIT_EVENT("DboptPoolSend");
-	shm_mq_set_sender(segment->queue, MyProc);
+	if (shm_mq_get_sender(segment->queue) == NULL)
+		shm_mq_set_sender(segment->queue, MyProc);
 	queue = shm_mq_attach(segment->queue, NULL, NULL);
 	taken = 0;
 	on_dsm_detach(segment->segment, close_wire, (Datum) 0);

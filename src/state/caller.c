@@ -123,9 +123,12 @@ count_busy(void)
 	return count;
 }
 
-/* Returns the process to wake. */
+/*
+ * Returns the process to wake.  That the session is the queue's sender is said
+ * here: when it says so itself, it wakes a caller for whom there is nothing yet.
+ */
 static int
-take_session(const DbOptCaller *caller, int number)
+take_session(const DbOptCaller *caller, int number, shm_mq *queue)
 {
 	DbOptSession *session = dbopt_session_slot(number);
 	DbOptDatabase *database = dbopt_database_slot(session->database);
@@ -135,6 +138,7 @@ take_session(const DbOptCaller *caller, int number)
 	job.ticket = caller->ticket;
 	job.segment = caller->segment;
 	(void) dbopt_caller_serve(&job, number);
+	shm_mq_set_sender(queue, GetPGProcByNumber(session->procno));
 	dbopt_session_give(session, &job, caller->since);
 	pg_atomic_fetch_add_u64(&database->pool_events[DBOPT_POOL_ACQUIRE_SUCCESS],
 							1);
@@ -143,7 +147,8 @@ take_session(const DbOptCaller *caller, int number)
 }
 
 void
-dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment)
+dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment,
+				   shm_mq *queue)
 {
 	DbOptCaller *caller = my_slot();
 	int			session;
@@ -163,7 +168,7 @@ dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment)
 	pg_atomic_fetch_add_u32(&dbopt_shared->callers, 1);
 	session = find_idle(caller);
 	if (session >= 0)
-		procno = take_session(caller, session);
+		procno = take_session(caller, session, queue);
 	LWLockRelease(dbopt_shared->lock);
 	if (procno >= 0)
 		dbopt_process_wake(procno);

@@ -10,6 +10,7 @@
 #define DBOPT_CALLER_H
 
 #include "state/shmem.h"
+#include "storage/shm_mq.h"
 
 /* What a scheduler has to know of a caller that waits. */
 typedef struct DbOptWaitingCaller
@@ -23,11 +24,12 @@ typedef struct DbOptWaitingCaller
 } DbOptWaitingCaller;
 
 /*
- * By the caller: into the queue; a copy of its slot; its call has ended, and
- * a session that is still at it is cancelled.
+ * By the caller: into the queue, with the segment that the session is to open
+ * and the queue of messages in it, whose receiver it is by then; a copy of its
+ * slot; its call has ended, and a session that is still at it is cancelled.
  */
 extern void dbopt_caller_enter(Oid roleid, int role_limit,
-							   dsm_handle segment);
+							   dsm_handle segment, shm_mq *queue);
 extern void dbopt_caller_look(DbOptCaller *copy);
 extern void dbopt_caller_answered(void);
 extern void dbopt_caller_leave(void);
