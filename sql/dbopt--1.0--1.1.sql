@@ -374,6 +374,10 @@ COMMENT ON FUNCTION @extschema@.dbopt_drain(interval) IS
 COMMENT ON FUNCTION @extschema@.dbopt_pause() IS
 	'hands out nothing more in this database, until dbopt_resume(); what is running ends; errors: 55000 a restored database before dbopt_resume()';
 
+COMMENT ON SEQUENCE @extschema@.dbopt_source_source_id_seq IS 'ids of attached tables';
+COMMENT ON SEQUENCE @extschema@.dbopt_handler_handler_id_seq IS 'ids of handlers';
+COMMENT ON SEQUENCE @extschema@.dbopt_cursor_cursor_id_seq IS 'ids of cursors';
+
 COMMENT ON COLUMN @extschema@.dbopt_handlers.policy IS
 	'the name of its retry policy; where there is none of that name, the policy event counts';
 
