@@ -80,7 +80,7 @@ settle_valid(const DbOptIndexTarget *target)
 	if (target->locked || (dbopt_shared != NULL &&
 						   dbopt_index_leftovers(target) != NIL))
 	{
-		dbopt_index_provide(target);
+		(void) dbopt_index_provide(target);
 		return;
 	}
 	state = dbopt_index_state_lock(target->row->name);
@@ -103,8 +103,13 @@ provide(const DbOptIndexRow *row, Oid table)
 		return false;
 	if (target.condition == DBOPT_INDEX_VALID)
 		settle_valid(&target);
-	else
-		dbopt_index_provide(&target);
+	else if (!dbopt_index_provide(&target))
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" cannot be built: dbopt is not preloaded",
+						row->name),
+				 errdetail("Without a pool nothing is built but what small tables lack to which nobody is writing."),
+				 errhint("Add dbopt to the setting shared_preload_libraries, restart the server, and call dbopt_ensure_indexes() again.")));
 	return true;
 }
 
@@ -196,10 +201,9 @@ dbopt_ensure_indexes(PG_FUNCTION_ARGS)
 			SPI_commit();
 	}
 	if (wait)
-	{
 		wait_for(names);
+	if (wait || dbopt_shared == NULL)
 		report(names);
-	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

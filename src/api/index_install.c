@@ -36,7 +36,7 @@ dbopt_install_indexes(PG_FUNCTION_ARGS)
 		dbopt_index_examine(lfirst(cell), &target);
 		if (target.condition != DBOPT_INDEX_VALID &&
 			target.condition != DBOPT_INDEX_INAPPLICABLE)
-			dbopt_index_provide(&target);
+			(void) dbopt_index_provide(&target);
 	}
 	PG_RETURN_VOID();
 }

@@ -70,14 +70,6 @@ next_attempt(int attempt)
 		dbopt_backoff_delay(&policy()->backoff, attempt, 0, random);
 }
 
-static void
-set_error(DbOptIndexState *state, const char *sqlstate, const char *message)
-{
-	state->error_code = pstrdup(sqlstate);
-	state->error_message = pstrdup(message);
-	state->failed_at = GetCurrentTimestamp();
-}
-
 void
 dbopt_index_attempt_log(const DbOptIndexJob *job, const char *sqlstate, TimestampTz again_at,
 						const char *message)
@@ -159,6 +151,10 @@ note_beginning(DbOptIndexJob *job, DbOptIndexState *state)
 bool
 dbopt_index_attempt_begin(DbOptIndexJob *job)
 {
+	static const DbOptFailure gone = {
+		.sqlstate = "57P01",
+		.message = "the session that was building it has gone"
+	};
 	DbOptIndexState *state = dbopt_index_state_lock(job->name);
 	bool		declared;
 
@@ -182,7 +178,7 @@ dbopt_index_attempt_begin(DbOptIndexJob *job)
 	{
 		if (job->built)
 			dbopt_index_own_note(state, job->target.index);
-		set_error(state, "57P01", "the session that was building it has gone");
+		dbopt_index_state_note_error(state, &gone);
 		give_up(job, state);
 		dbopt_index_state_write(state);
 		return false;
@@ -280,9 +276,7 @@ dbopt_index_attempt_note(DbOptIndexJob *job, const DbOptFailure *failure)
 
 	dbopt_index_job_begin(job);
 	state = dbopt_index_state_lock(job->name);
-	set_error(state, failure->sqlstate,
-			  failure->detail == NULL ? failure->message :
-			  psprintf("%s: %s", failure->message, failure->detail));
+	dbopt_index_state_note_error(state, failure);
 	dbopt_index_state_write(state);
 	dbopt_index_job_commit(job);
 }

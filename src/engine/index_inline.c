@@ -102,9 +102,7 @@ note_failed(DbOptIndexState *state, const DbOptIndexTarget *target,
 	state->declaration = dbopt_index_row_hash(target->row);
 	state->table = target->relid;
 	state->progress = DBOPT_INDEX_FAILED;
-	state->error_code = pstrdup(failure->sqlstate);
-	state->error_message = failure->message;
-	state->failed_at = GetCurrentTimestamp();
+	dbopt_index_state_note_error(state, failure);
 }
 
 static void
@@ -133,7 +131,7 @@ is_being_built(const DbOptIndexState *state)
 	return dbopt_shared != NULL && state->progress == DBOPT_INDEX_BUILDING;
 }
 
-void
+bool
 dbopt_index_provide(const DbOptIndexTarget *target)
 {
 	Attempt		attempt = {.target = target};
@@ -160,7 +158,8 @@ dbopt_index_provide(const DbOptIndexTarget *target)
 	else if (attempt.begun)
 		note_failed(state, target, &failure);
 	else
-		return;
+		return false;
 	dbopt_index_state_write(state);
 	dbopt_news_note_config();
+	return true;
 }

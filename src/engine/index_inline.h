@@ -11,8 +11,9 @@
  * Sees to one index that is missing, invalid or different: builds it at once
  * where it is missing and its table is small and not in use, and queues it
  * else.  In a transaction.  Writes dbopt_index_state.  What fails here is left
- * to the pool, or where there is none, is noted as failed.
+ * to the pool, or where there is none, is noted as failed.  False: there is no
+ * pool, and nothing has been done.
  */
-extern void dbopt_index_provide(const DbOptIndexTarget *target);
+extern bool dbopt_index_provide(const DbOptIndexTarget *target);
 
 #endif							/* DBOPT_INDEX_INLINE_H */

@@ -257,6 +257,18 @@ dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at)
 	set_progress(state, DBOPT_INDEX_QUEUED, at);
 }
 
+/* The key of a duplicate is in the detail. */
+void
+dbopt_index_state_note_error(DbOptIndexState *state,
+							 const DbOptFailure *failure)
+{
+	state->error_code = pstrdup(failure->sqlstate);
+	state->error_message = failure->detail == NULL ?
+		pstrdup(failure->message) :
+		psprintf("%s: %s", failure->message, failure->detail);
+	state->failed_at = GetCurrentTimestamp();
+}
+
 /* ---- and the declarations ------------------------------------------------ */
 
 bool

@@ -6,6 +6,7 @@
 #define DBOPT_INDEX_STATE_H
 
 #include "datatype/timestamp.h"
+#include "engine/exec.h"
 #include "engine/index_row.h"
 
 typedef enum DbOptIndexProgress
@@ -69,6 +70,10 @@ extern void dbopt_index_state_write(const DbOptIndexState *state);
  */
 extern void dbopt_index_state_settle(DbOptIndexState *state);
 extern void dbopt_index_state_queue(DbOptIndexState *state, TimestampTz at);
+
+/* For them, too: with what an attempt has failed now. */
+extern void dbopt_index_state_note_error(DbOptIndexState *state,
+										 const DbOptFailure *failure);
 
 /*
  * Its index is not declared any longer: what dbopt has built is all that is

@@ -81,6 +81,25 @@ foreach my $statement (
 {
 	is(error_of($statement), '', "works without: $statement");
 }
+
+# Indexes of tables that are not small are not forgotten without a word, nor are
+# those that fail.
+$node->safe_psql('postgres', q{
+	CREATE TABLE large AS SELECT 1 AS a;
+	CREATE TABLE twice AS SELECT 1 AS a FROM generate_series(1, 2);
+	CREATE INDEX twice_other ON twice (a);
+	INSERT INTO dbopt_index (name, table_name, definition, is_unique) VALUES
+		('large_a', 'large', '(a)', false), ('twice_a', 'twice', '(a)', true), ('twice_other', 'twice', '(a DESC)', false);
+});
+my $warnings = error_of(q{SET dbopt.index_inline_pages = 0; CALL dbopt_ensure_indexes('large')});
+like($warnings, qr/WARNING:  55000: index "large_a" cannot be built: dbopt is not preloaded/, 'a table that is not small: a warning');
+like($warnings, $preload, '... with a hint');
+$warnings = error_of(q{CALL dbopt_ensure_indexes('twice')});
+like($warnings, qr/WARNING:  \w+: index "twice_a" could not be built: .*\(a\)=\(1\) is duplicated/, 'a duplicate key: a warning');
+like($warnings, qr/WARNING:  55000: index "twice_other" cannot be built: dbopt is not preloaded/, 'an index that is to be replaced: a warning');
+is($node->safe_psql('postgres', q{SELECT string_agg(status, ' ' ORDER BY name) FROM dbopt_index_status() WHERE table_name IN ('large', 'twice')}),
+	'missing failed different', '... and the status of each');
+is(error_of(q{CALL dbopt_ensure_indexes('large')}), '', 'a small table: its index is built');
 $node->safe_psql('postgres', 'SELECT dbopt_pause()');
 $node->safe_psql('postgres', 'SELECT dbopt_resume()');
 $node->safe_psql('postgres', "SELECT dbopt_detach_events('events')");
