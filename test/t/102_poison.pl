@@ -45,6 +45,20 @@ $node->safe_psql('postgres', q{
 		INSERT INTO effects VALUES (e.event_type, e.id);
 		IF e.data ? 'poison' THEN PERFORM die(); END IF;
 	END $$;
+	CREATE FUNCTION handle(e log[]) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects SELECT event_type, id FROM unnest(e);
+		IF EXISTS (SELECT FROM unnest(e) x WHERE x.data ? 'poison') THEN PERFORM die(); END IF;
+	END $$;
+	-- Is poison at the commit.
+	CREATE FUNCTION die_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM die(); RETURN NULL; END $$;
+	CREATE TABLE late (id uuid);
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die_late();
+	CREATE FUNCTION commits(e log) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effects VALUES (e.event_type, e.id);
+		IF e.data ? 'poison' THEN INSERT INTO late VALUES (e.id); END IF;
+	END $$;
 	-- Fails at first, and then may be poison.
 	CREATE FUNCTION later(e log) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
@@ -59,6 +73,8 @@ $node->safe_psql('postgres', q{
 	SELECT dbopt_register_handler('once', 'ONCE', 'handle(log)', events => 'log', policy => 'once');
 	SELECT dbopt_register_handler('slow', 'SLOW', 'handle(log)', events => 'log', policy => 'poison');
 	SELECT dbopt_register_handler('marks', 'MARKED', 'handle(marked)', events => 'marked', policy => 'patient');
+	SELECT dbopt_register_handler('arrays', 'ARRAYS', 'handle(log[])', events => 'log', policy => 'poison');
+	SELECT dbopt_register_handler('commits', 'COMMITS', 'commits(log)', events => 'log', policy => 'poison');
 	SELECT dbopt_register_handler('later', 'LATER', 'later(log)', events => 'log', policy => 'poison');
 	SELECT dbopt_register_handler('ordered', 'ORDERED', 'handle(log)', events => 'log', policy => 'poison', ordered => true);
 });
@@ -178,6 +194,16 @@ deliver('log', 'ORDERED', 10, '4');
 wait_until_delivered('log', 'ORDERED');
 check('log', 'ORDERED', 'ordered', 4);
 cmp_ok(crashes($offset), '<=', 4, 'ORDERED: no more crashes than attempts');
+
+# Among those that are handled together, and when nothing but the commit is left.
+foreach my $type (qw(ARRAYS COMMITS))
+{
+	$offset = -s $node->logfile;
+	deliver('log', $type, 20, '5');
+	wait_until_delivered('log', $type);
+	check('log', $type, lc $type, 4);
+	cmp_ok(crashes($offset), '<=', 4, "$type: no more crashes than attempts");
+}
 
 # Where commits are not flushed, and nobody else has had the time to do that: what
 # was handed out is known after a crash all the same.
