@@ -26,6 +26,7 @@
 #include "catalog/pg_inherits.h"
 #include "commands/cluster.h"
 #include "commands/comment.h"
+#include "compat.h"
 #include "engine/exec.h"
 #include "engine/index_build.h"
 #include "engine/index_parse.h"
@@ -34,6 +35,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -297,6 +299,22 @@ free_part_name(Oid relid, const char *declared)
 	return linitial(names);		/* which is refused */
 }
 
+/*
+ * Who owns the whole may have indexes on all of it, as by hand, where he may
+ * create something; who builds may be a superuser.
+ */
+static void
+check_author(const DbOptIndexRow *row, Relation part)
+{
+	Oid			schema = RelationGetNamespace(part);
+
+	if (row->author != NULL &&
+		dbopt_namespace_aclcheck(schema, row->author_oid,
+								 ACL_CREATE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA,
+					   get_namespace_name(schema));
+}
+
 /* Its index is to be built under this name; NULL: it has one. */
 static DbOptIndexPart *
 examine_part(const PartitionedBuild *build, Oid relid)
@@ -315,8 +333,11 @@ examine_part(const PartitionedBuild *build, Oid relid)
 		shape = part_shape(build->target, part);
 		if (part->rd_rel->relkind == RELKIND_RELATION &&
 			!has_part(shape, part))
+		{
+			check_author(build->target->row, part);
 			result->index_name = free_part_name(relid,
 												build->target->row->name);
+		}
 		dbopt_index_scope_end(&scope);
 	}
 	relation_close(part, NoLock);

@@ -114,11 +114,11 @@ is_outdated_build(const DbOptIndexState *state, const DbOptIndexRow *row)
 
 /*
  * The role of the session that builds: the table's owner.  Where that one
- * cannot log in, or has failed to, or what a superuser has declared needs a right that the owner
- * lacks, on the schema or on a partition, it is a superuser, and CREATE INDEX
- * itself becomes the owner, in a security-restricted operation.  So it is where
- * something is only to be dropped, which may be on another table than the
- * declared one.
+ * cannot log in, or has failed to, or lacks a right on the schema or a
+ * partition, it is a superuser, and CREATE INDEX itself becomes the owner, in a
+ * security-restricted operation; what the author of the row may do is checked
+ * in any case.  So it is where something is only to be dropped, which may be on
+ * another table than the declared one.
  */
 static Oid
 builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
@@ -132,10 +132,8 @@ builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
 		return BOOTSTRAP_SUPERUSERID;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	if (is_outdated_build(state, row) || !can_log_in(owner))
-		return BOOTSTRAP_SUPERUSERID;
-	return row->author != NULL || may_create_all(owner, relid) ? owner :
-		BOOTSTRAP_SUPERUSERID;
+	return !is_outdated_build(state, row) && can_log_in(owner) &&
+		may_create_all(owner, relid) ? owner : BOOTSTRAP_SUPERUSERID;
 }
 
 /*
