@@ -1,7 +1,7 @@
 # Callers who come again and again, and take whatever session there is, do not
 # keep events from theirs, nor events callers: with one session for all, of one
-# role or of two, with one slot in the cluster, after a crash, and while another
-# handler keeps the session that callers leave to events.
+# role or of two, with one slot in the cluster, and while another handler keeps the
+# session that callers leave to events.
 use strict;
 use warnings;
 
@@ -222,17 +222,6 @@ sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES
 wait_for('(SELECT count(*) = 2 FROM done)', '... but not for ever, where those of another database wait', 'other');
 sql('UPDATE state SET failing = false');
 is(sql(q{SELECT dbopt_drain('120 s')}), 't', 'all is delivered');
-
-# ---- after a crash -----------------------------------------------------------
-
-set_reload('dbopt.pool_max = 1');
-sql(q{TRUNCATE done; SELECT dbopt_pause(); SELECT put('ONE', 1)});
-$node->stop('immediate');
-$node->start;
-start_callers(4, 0.02);
-sql('SELECT dbopt_resume()');
-wait_for('(SELECT count(*) = 1 FROM done)', 'what is suspected of a crash has its turn, too');
-end_callers('... before callers');
 
 $node->stop;
 done_testing();
