@@ -1,13 +1,14 @@
 # Callers who come again and again, and take whatever session there is, do not
 # keep events from theirs, nor events callers: with one session for all, of one
-# role or of two, with one slot in the cluster, and while another handler keeps the
-# session that callers leave to events.
+# role or of two, with one slot in the cluster, after a crash, and while another
+# handler keeps the session that callers leave to events.
 use strict;
 use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
 use Asking;
+use Crashing;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -19,6 +20,7 @@ $node->append_conf(
 	shared_preload_libraries = 'dbopt'
 	max_worker_processes = 16
 	fsync = off
+	restart_after_crash = on
 	dbopt.pool_min = 0
 	dbopt.pool_max = 1
 	dbopt.pool_acquire_timeout = '300 s'
@@ -61,7 +63,7 @@ sql(q{
 });
 
 my @callers;
-sub start_callers
+sub run_callers
 {
 	my ($count, $duration) = @_;
 
@@ -77,6 +79,12 @@ sub start_callers
 				'<', '/dev/null', '>', '/dev/null', '2>', \$errors)
 		  };
 	}
+	return;
+}
+
+sub start_callers
+{
+	run_callers(@_);
 	wait_for('(SELECT count(*) > 5 FROM calls)', 'callers come again and again');
 	return;
 }
@@ -222,6 +230,40 @@ sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES
 wait_for('(SELECT count(*) = 2 FROM done)', '... but not for ever, where those of another database wait', 'other');
 sql('UPDATE state SET failing = false');
 is(sql(q{SELECT dbopt_drain('120 s')}), 't', 'all is delivered');
+
+# ---- after a crash -----------------------------------------------------------
+
+# Two events were at work; what may have caused it is run again one by one, and
+# callers wait for the only session before the second.
+set_reload('dbopt.max_workers = 4');
+set_reload('dbopt.pool_max = 2');
+sql(q{
+	TRUNCATE done;
+	CREATE FUNCTION rest(e events) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE (SELECT failing FROM state) LOOP
+			PERFORM pg_sleep(0.01); -- work
+		END LOOP;
+		INSERT INTO public.done (event_type) VALUES (e.event_type);
+	END $$;
+	SELECT dbopt_register_handler('rest ' || i, 'REST' || i, 'rest(events)') FROM generate_series(1, 2) i;
+	UPDATE state SET failing = true;
+});
+$node->restart;
+sql(q{SELECT put('REST1', 1), put('REST2', 1)});
+wait_for('(SELECT used = 2 FROM dbopt_pool_stats())', 'two events are at work');
+my $log = -s $node->logfile;
+kill 'KILL', sql(q{SELECT min(pid) FROM pg_stat_activity WHERE backend_type = 'dbopt session'});
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
+$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+set_reload('dbopt.pool_max = 1');
+wait_for('(SELECT max = 1 FROM dbopt_pool_stats())', 'after a crash there is one session');
+wait_for(q{(SELECT count(*) = 1 FROM dbopt_pool_sessions() WHERE job = 'suspects')}, '... which one of them has, alone');
+run_callers(4, 0.02);
+wait_for('(SELECT waiting >= 4 FROM dbopt_pool_stats())', '... and callers wait');
+sql('UPDATE state SET failing = false');
+wait_for('(SELECT count(*) = 2 FROM done)', 'then the other one has its turn, too');
+end_callers('... although callers have not ended');
 
 $node->stop;
 done_testing();
