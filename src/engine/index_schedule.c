@@ -14,19 +14,13 @@
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_database_d.h"
-#include "catalog/pg_inherits.h"
-#include "catalog/pg_namespace_d.h"
-#include "compat.h"
+#include "engine/builder.h"
 #include "engine/crew.h"
 #include "engine/index_row.h"
 #include "engine/index_schedule.h"
 #include "engine/index_state.h"
-#include "miscadmin.h"
 #include "state/guc.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -42,19 +36,13 @@ static TimestampTz first_at;
 static TimestampTz survey_at = DBOPT_NEVER; /* when to look for what is
 											 * missing */
 
-/* Could no session be started for this role when one was wanted last? */
-static bool
-is_failing(Oid role)
-{
-	return dbopt_crew_role(role)->failures > 0;
-}
-
 /* Somebody else may be able to build it. */
 static bool
 is_stuck(void)
 {
 	return first.kind == DBOPT_JOB_INDEX &&
-		first_role != BOOTSTRAP_SUPERUSERID && is_failing(first_role);
+		first_role != BOOTSTRAP_SUPERUSERID &&
+		dbopt_builder_fails(first_role);
 }
 
 bool
@@ -64,46 +52,6 @@ dbopt_index_schedule_due(TimestampTz now)
 }
 
 /* ---- the queue ----------------------------------------------------------- */
-
-static bool
-can_log_in(Oid role)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	bool		can;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	can = !DBOPT_ROLE_NEEDS_LOGIN ||
-		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	ReleaseSysCache(tuple);
-	return can && !is_failing(role) && dbopt_database_aclcheck(MyDatabaseId, role,
-															   ACL_CONNECT) == ACLCHECK_OK;
-}
-
-/* Could the role create an index on this table, or partition? */
-static bool
-may_create(Oid role, Oid relid)
-{
-	if (get_rel_relkind(relid) == '\0')
-		return true;			/* has just been dropped */
-	return dbopt_owns_class(relid, role) &&
-		dbopt_namespace_aclcheck(get_rel_namespace(relid), role,
-								 ACL_CREATE) == ACLCHECK_OK;
-}
-
-/* ... and on all of its partitions?  Each is built by itself. */
-static bool
-may_create_all(Oid role, Oid relid)
-{
-	ListCell   *cell;
-
-	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		return may_create(role, relid);
-	foreach(cell, find_all_inheritors(relid, NoLock, NULL))
-		if (!may_create(role, lfirst_oid(cell)))
-		return false;
-	return true;
-}
 
 static bool
 is_outdated_build(const DbOptIndexState *state, const DbOptIndexRow *row)
@@ -132,8 +80,8 @@ builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
 		return BOOTSTRAP_SUPERUSERID;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	return !is_outdated_build(state, row) && can_log_in(owner) &&
-		may_create_all(owner, relid) ? owner : BOOTSTRAP_SUPERUSERID;
+	return !is_outdated_build(state, row) && dbopt_builder_can(owner, relid) ?
+		owner : BOOTSTRAP_SUPERUSERID;
 }
 
 /*

@@ -3,7 +3,7 @@
  *		Building the log index of an attached table without locking it.
  *
  * Run by a pool session that is logged in as the table's owner, or as the
- * extension's where that one cannot log in.  The index has plain columns and
+ * extension's where that one could not build it (builder.c).  The index has plain columns and
  * the default operators: nobody's code is run to build it.  But to look at the
  * partitions of a table runs functions in its partition key: CREATE INDEX
  * becomes the table's owner by itself, and for ALTER INDEX this is done here.

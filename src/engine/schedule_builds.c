@@ -9,14 +9,12 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
-#include "compat.h"
+#include "engine/builder.h"
 #include "engine/crew.h"
 #include "engine/extension.h"
 #include "engine/owner_spi.h"
 #include "engine/schedule.h"
-#include "miscadmin.h"
 #include "policy/backoff.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -26,7 +24,8 @@
 typedef struct DbOptBuild
 {
 	int32		source_id;
-	Oid			role;			/* of the session that builds */
+	Oid			role;			/* of the session that builds: the owner's */
+	Oid			deputy;			/* the extension's owner, if that one fails */
 	TimestampTz since;			/* known to be needed */
 	TimestampTz not_before;		/* after an attempt */
 	int			failures;		/* in a row */
@@ -63,56 +62,66 @@ find_build(int32 source_id)
 	return NULL;
 }
 
-/* The table's owner; who cannot log in has it built by the extension's. */
 static Oid
-builder(Oid relid)
+owner_of(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
-	bool		can_login;
 
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	if (!DBOPT_ROLE_NEEDS_LOGIN)
-		return owner;
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
-	can_login = HeapTupleIsValid(tuple) &&
-		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return can_login ? owner : dbopt_extension_owner();
+	return owner;
 }
 
 /* What is known of a build already stays known. */
+static DbOptBuild
+describe(const DbOptSource *source, Oid owner, TimestampTz now)
+{
+	const DbOptBuild *known = find_build(source->source_id);
+	DbOptBuild	build = {.since = now};
+
+	if (known != NULL)
+		build = *known;
+	build.source_id = source->source_id;
+	build.deputy = dbopt_extension_owner();
+	build.role = dbopt_builder_can(owner, source->relid) ? owner :
+		build.deputy;
+	return build;
+}
+
+static List *
+keep(List *list, const DbOptBuild *build)
+{
+	MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+	DbOptBuild *kept = palloc(sizeof(DbOptBuild));
+
+	*kept = *build;
+	list = lappend(list, kept);
+	MemoryContextSwitchTo(previous);
+	return list;
+}
+
 void
 dbopt_builds_load(const DbOptConfig *config, TimestampTz now)
 {
-	MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
 	List	   *loaded = NIL;
 	ListCell   *cell;
 
 	foreach(cell, config->sources)
 	{
-		DbOptSource *source = lfirst(cell);
-		Oid			role = builder(source->relid);
-		DbOptBuild *known = find_build(source->source_id);
-		DbOptBuild *build;
+		const DbOptSource *source = lfirst(cell);
+		Oid			owner = owner_of(source->relid);
+		DbOptBuild	build;
 
-		if (!source->building || config->paused || !OidIsValid(role))
+		if (!source->building || config->paused || !OidIsValid(owner))
 			continue;
-		build = palloc0(sizeof(DbOptBuild));
-		build->since = now;
-		if (known != NULL)
-			*build = *known;
-		build->source_id = source->source_id;
-		build->role = role;
-		loaded = lappend(loaded, build);
+		build = describe(source, owner, now);
+		loaded = keep(loaded, &build);
 	}
 	list_free_deep(builds);
 	builds = loaded;
-	MemoryContextSwitchTo(previous);
 }
 
 /* The build that has waited longest of those that are due; NULL: none. */
@@ -148,8 +157,9 @@ dbopt_builds_collect(DbOptCandidates *candidates, TimestampTz now)
 	if (first != NULL)
 	{
 		job.source_id = first->source_id;
-		dbopt_candidates_add(candidates, &job, first->role, PG_INT32_MAX,
-							 first->since);
+		dbopt_candidates_add(candidates, &job,
+							 dbopt_builder_fails(first->role) ? first->deputy :
+							 first->role, PG_INT32_MAX, first->since);
 		return;
 	}
 	foreach(cell, builds)

@@ -162,6 +162,31 @@ $node->safe_psql(
 becomes(q{SELECT state FROM state WHERE name ~ 'parts'},
 	'ready', 'a partitioned table of a role that cannot log in');
 
+# Owners who could not have it built: they lack a right, or their sessions do
+# not start.
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE hindered LOGIN;
+	GRANT SELECT ON fail TO hindered;
+	CREATE TABLE others (id bigint NOT NULL PRIMARY KEY, event_type text) PARTITION BY RANGE (id);
+	CREATE TABLE others_1 PARTITION OF others FOR VALUES FROM (0) TO (1000);
+	INSERT INTO others SELECT n, 'OLD' FROM generate_series(1, 500) n;
+	ALTER TABLE others OWNER TO hindered;
+	SELECT dbopt_attach_events('others');
+});
+becomes(q{SELECT state FROM state WHERE name ~ 'others'}, 'ready', 'a table whose partition belongs to another role');
+foreach my $hindrance (
+	['closed', 'REVOKE CREATE ON SCHEMA public FROM PUBLIC, hindered'],
+	['unconnected', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC'],
+	['limited', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC; ALTER ROLE hindered CONNECTION LIMIT 0'])
+{
+	my ($name, $statement) = @$hindrance;
+
+	$node->safe_psql('postgres', "SELECT make('$name', 10); ALTER TABLE $name OWNER TO hindered;"
+		  . " $statement; SELECT dbopt_attach_events('$name')");
+	becomes("SELECT state FROM state WHERE name ~ '$name'", 'ready', $statement);
+}
+
 # The indexes of partitions become one index, at all levels, and partitions
 # that come later have theirs.
 my $invalid = q{SELECT count(*) FROM pg_index WHERE NOT indisvalid};
