@@ -15,6 +15,8 @@
 #include "lib/stringinfo.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define MAGIC			0x44424f50
 #define KEY_HEAD		1
@@ -25,6 +27,7 @@
 typedef struct Head
 {
 	pg_atomic_uint32 gone;
+	int			settings_length;	/* of their texts, which come first */
 	int			isolation;
 	int			nstatements;
 	int			nparams;
@@ -60,10 +63,15 @@ put_text(StringInfo texts, const char *text)
 }
 
 static void
-put_texts(StringInfo texts, const DbOptPooledRequest *request)
+put_settings(StringInfo texts)
 {
 	for (int i = 0; i < lengthof(settings); i++)
 		put_text(texts, GetConfigOption(settings[i], false, false));
+}
+
+static void
+put_request(StringInfo texts, const DbOptPooledRequest *request)
+{
 	for (int i = 0; i < request->nstatements; i++)
 		put_text(texts, request->statements[i]);
 	for (int i = 0; i < request->nparams; i++)
@@ -71,9 +79,10 @@ put_texts(StringInfo texts, const DbOptPooledRequest *request)
 }
 
 static void
-fill_head(Head *head, const DbOptPooledRequest *request)
+fill_head(Head *head, int settings_length, const DbOptPooledRequest *request)
 {
 	pg_atomic_init_u32(&head->gone, 0);
+	head->settings_length = settings_length;
 	head->isolation = request->isolation;
 	head->nstatements = request->nstatements;
 	head->nparams = request->nparams;
@@ -85,13 +94,16 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 {
 	shm_toc_estimator estimator;
 	StringInfoData texts;
+	int			settings_length;
 	shm_toc    *toc;
 	Size		size;
 	Head	   *head;
 	char	   *place;
 
 	initStringInfo(&texts);
-	put_texts(&texts, request);
+	put_settings(&texts);
+	settings_length = texts.len;
+	put_request(&texts, request);
 	shm_toc_initialize_estimator(&estimator);
 	shm_toc_estimate_chunk(&estimator, sizeof(Head));
 	shm_toc_estimate_chunk(&estimator, texts.len);
@@ -102,7 +114,7 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 	result->segment = dsm_create(size, 0);
 	toc = shm_toc_create(MAGIC, dsm_segment_address(result->segment), size);
 	head = shm_toc_allocate(toc, sizeof(Head));
-	fill_head(head, request);
+	fill_head(head, settings_length, request);
 	shm_toc_insert(toc, KEY_HEAD, head);
 	place = shm_toc_allocate(toc, texts.len);
 	memcpy(place, texts.data, texts.len);
@@ -174,8 +186,7 @@ dbopt_pooled_segment_read(const DbOptPooledSegment *segment,
 	Head	   *head = shm_toc_lookup(toc, KEY_HEAD, false);
 	char	   *place = shm_toc_lookup(toc, KEY_TEXTS, false);
 
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) take_text(&place);
+	place += head->settings_length;
 	memset(request, 0, sizeof(*request));
 	request->isolation = head->isolation;
 	request->nstatements = head->nstatements;
@@ -184,12 +195,43 @@ dbopt_pooled_segment_read(const DbOptPooledSegment *segment,
 	request->params = take_list(&place, head->nparams);
 }
 
+/*
+ * The settings of a session that has been reset, in the form of a caller's;
+ * found out again when the configuration has been.
+ */
+static const StringInfoData *
+own_settings(void)
+{
+	static StringInfoData own;
+	static TimestampTz loaded;	/* the configuration that they are of */
+
+	if (own.data != NULL && loaded == PgReloadTime)
+		return &own;
+	if (own.data == NULL)
+	{
+		MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&own);
+		MemoryContextSwitchTo(previous);
+	}
+	resetStringInfo(&own);
+	put_settings(&own);
+	loaded = PgReloadTime;
+	return &own;
+}
+
+/* Most callers have those of the session: then there is nothing to be set. */
 void
 dbopt_pooled_settings_apply(const DbOptPooledSegment *segment)
 {
-	char	   *place = shm_toc_lookup(find_toc(segment->segment), KEY_TEXTS,
-									   false);
+	shm_toc    *toc = find_toc(segment->segment);
+	const Head *head = shm_toc_lookup(toc, KEY_HEAD, false);
+	char	   *place = shm_toc_lookup(toc, KEY_TEXTS, false);
+	const StringInfoData *own = own_settings();
 
+	if (head->settings_length == own->len &&
+		memcmp(place, own->data, own->len) == 0)
+		return;
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const char *value = take_text(&place);

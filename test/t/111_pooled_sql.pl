@@ -83,6 +83,16 @@ is( sql(join('', map { "SET $_ = $left{$_}; " } sort keys %left) . "SELECT r -> 
 	'{"work_mem": "4MB", "application_name": "dbopt session", "statement_timeout": "0", "default_transaction_isolation": "read committed"}',
 	'and no others');
 
+# The session's own are those of the configuration that it has read last.
+my $default = sql('SHOW timezone');
+my $zone = q{SELECT r ->> 'zone' FROM dbopt_with_connection('SELECT current_setting(''timezone'') AS zone') r};
+is(sql($zone), $default, 'a caller with what is the default');
+sql($_) foreach (q{ALTER SYSTEM SET timezone = 'Asia/Tokyo'}, q{ALTER SYSTEM SET work_mem = '5MB'}, 'SELECT pg_reload_conf()');
+ok($node->poll_query_until('postgres', q{SELECT dbopt_with_connection('SHOW work_mem')}, '{"work_mem": "5MB"}'), 'the session reads the configuration again');
+is(sql("SET timezone = '$default'; $zone"), $default, 'a caller with what was the default');
+sql($_) foreach (q{ALTER SYSTEM RESET timezone}, q{ALTER SYSTEM RESET work_mem}, 'SELECT pg_reload_conf()');
+ok($node->poll_query_until('postgres', q{SELECT dbopt_with_connection('SHOW work_mem')}, '{"work_mem": "4MB"}'), '... and again');
+
 # ---- errors --------------------------------------------------------------
 
 like(failure(q{SELECT dbopt_with_connection('DO $$BEGIN RAISE EXCEPTION ''m'' USING ERRCODE = ''AB123'', DETAIL = ''d'', HINT = ''h''; END$$')}),
