@@ -34,16 +34,15 @@ my_slot(void)
 
 /* ---- the caller ---------------------------------------------------------- */
 
-void
-dbopt_caller_count(DbOptPoolEvent event)
+/* Counts an event of this database's pool. */
+static void
+count(DbOptPoolEvent event)
 {
-	DbOptDatabase *database;
+	DbOptDatabase *database = dbopt_database_find(MyDatabaseId);
 
-	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	database = dbopt_database_find(MyDatabaseId);
+	Assert(LWLockHeldByMe(dbopt_shared->lock));
 	if (database != NULL)
 		pg_atomic_fetch_add_u64(&database->pool_events[event], 1);
-	LWLockRelease(dbopt_shared->lock);
 }
 
 /* May this session be taken by a caller of the role? */
@@ -154,8 +153,8 @@ dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment,
 	int			session;
 	int			procno = -1;
 
-	dbopt_caller_count(DBOPT_POOL_ACQUIRE_REQUEST);
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	count(DBOPT_POOL_ACQUIRE_REQUEST);
 	memset(caller, 0, sizeof(*caller));
 	caller->state = DBOPT_CALLER_WAITING;
 	caller->dboid = MyDatabaseId;
@@ -219,19 +218,21 @@ dbopt_caller_leave(void)
 	DbOptCaller *caller = my_slot();
 	DbOptCallerState state;
 
+	if (caller->state == DBOPT_CALLER_NONE)
+		return;					/* which nobody else changes */
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	state = caller->state;
 	if (state == DBOPT_CALLER_WAITING)
+	{
 		pg_atomic_fetch_sub_u32(&dbopt_shared->callers, 1);
+		count(DBOPT_POOL_ACQUIRE_FAIL);
+	}
 	if (state == DBOPT_CALLER_SERVED)
 		cancel_session(caller);
 	caller->state = DBOPT_CALLER_NONE;
 	LWLockRelease(dbopt_shared->lock);
 	if (state == DBOPT_CALLER_WAITING)
-	{
-		dbopt_caller_count(DBOPT_POOL_ACQUIRE_FAIL);
 		dbopt_scheduler_wake(MyDatabaseId);
-	}
 }
 
 /* ---- the scheduler ------------------------------------------------------- */

@@ -34,9 +34,6 @@ extern void dbopt_caller_look(DbOptCaller *copy);
 extern void dbopt_caller_answered(void);
 extern void dbopt_caller_leave(void);
 
-/* Counts an event of this database's pool. */
-extern void dbopt_caller_count(DbOptPoolEvent event);
-
 /* By a scheduler: those that wait, in the order of arrival; palloc'd. */
 extern DbOptWaitingCaller *dbopt_callers_waiting(Oid dboid, int *count);
 
