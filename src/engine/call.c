@@ -24,7 +24,7 @@
 #include "compat.h"
 #include "engine/aggregate.h"
 #include "engine/call.h"
-#include "engine/exec.h"
+#include "engine/exec_timer.h"
 #include "engine/owner_spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"

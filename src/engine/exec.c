@@ -1,117 +1,28 @@
 /*
  * exec.c
- *		Running what may fail: transactions, subtransactions and the handler's
- *		timer.  The only place that catches errors.
+ *		Running what may fail: transactions and subtransactions.  The only place
+ *		that catches errors.
  *
  * Run by pool sessions.  A terminated session leaves by FATAL, which passes no
  * handler here; a cancelled statement is an error as any other, so that a
  * handler cannot stop its session by cancelling itself.
- *
- * statement_timeout is armed only for statements of clients, hence a timer of
- * our own.  A handler may catch the cancel and has CANCEL_AGAIN_MS then to
- * clean up; the next cancel it cannot hold, since every subtransaction that
- * is rolled back with it brings it back.  What the handler has deferred to the
- * commit has that time, too.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "engine/exec.h"
+#include "engine/exec_timer.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
-
-/* How long after a cancel that was swallowed the next one follows, ms. */
-#define CANCEL_AGAIN_MS 100
 
 /* Bytes of an error's texts that are kept at most: payload may be in them. */
 #define TEXT_MAX (64 * 1024)
-
-static TimeoutId timer = MAX_TIMEOUTS;	/* MAX_TIMEOUTS: not registered */
-static int64 timer_timeout = 0; /* microseconds; 0: it is not running */
-static volatile sig_atomic_t timer_cancels = 0; /* since it was started */
-
-static void
-cancel(void)
-{
-	QueryCancelPending = true;
-	InterruptPending = true;
-}
-
-/* In a signal handler: cancels what runs. */
-static void
-cancel_at_timeout(void)
-{
-	timer_cancels++;
-	cancel();
-	SetLatch(MyLatch);
-}
-
-/* What catches an error rolls a subtransaction back. */
-static void
-insist_on_cancel(SubXactEvent event, SubTransactionId subid,
-				 SubTransactionId parent, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB && timer_timeout > 0 &&
-		timer_cancels > 1)
-		cancel();
-}
-
-void
-dbopt_exec_timer_restart(void)
-{
-	if (timer_timeout > 0)
-		enable_timeout_every(timer,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 (timer_timeout + 999) / 1000),
-							 CANCEL_AGAIN_MS);
-}
-
-static bool timer_stop(void);
-
-/* All triggers have fired: from here on a commit must not be cancelled. */
-static void
-stop_before_commit(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_PRE_COMMIT)
-		(void) timer_stop();
-}
-
-static void
-timer_start(int64 timeout)
-{
-	if (timeout <= 0)
-		return;
-	if (timer == MAX_TIMEOUTS)
-	{
-		timer = RegisterTimeout(USER_TIMEOUT, cancel_at_timeout);
-		RegisterSubXactCallback(insist_on_cancel, NULL);
-		RegisterXactCallback(stop_before_commit, NULL);
-	}
-	timer_cancels = 0;
-	timer_timeout = timeout;
-	dbopt_exec_timer_restart();
-}
-
-/* Stops the timer.  A cancel of its own that nobody has seen is taken back. */
-static bool
-timer_stop(void)
-{
-	if (timer_timeout <= 0)
-		return false;
-	timer_timeout = 0;
-	disable_timeout(timer, false);
-	if (timer_cancels > 0)
-		QueryCancelPending = false;
-	return timer_cancels > 0;
-}
 
 /*
  * A copy of an error's text, or of its start.  What is no character of the
@@ -184,13 +95,13 @@ dbopt_exec_commit(MemoryContext context, DbOptDurability durability,
 		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 	PG_TRY();
 	{
-		timer_start(timeout);
+		dbopt_exec_timer_start(timeout);
 		CommitTransactionCommand();
 		committed = true;
 	}
 	PG_CATCH();
 	{
-		bool		timed_out = timer_stop();
+		bool		timed_out = dbopt_exec_timer_stop();
 
 		MemoryContextSwitchTo(context);
 		failure_from_error(failure);
@@ -275,9 +186,9 @@ dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 	PG_TRY();
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
-		timer_start(timeout);
+		dbopt_exec_timer_start(timeout);
 		function(arg);
-		(void) timer_stop();
+		(void) dbopt_exec_timer_stop();
 		CHECK_FOR_INTERRUPTS(); /* the function may have cancelled itself */
 		check_nest_level(level);
 		PopActiveSnapshot();
@@ -286,7 +197,7 @@ dbopt_exec_try(DbOptExecFunction function, void *arg, int64 timeout,
 	}
 	PG_CATCH();
 	{
-		bool		timed_out = timer_stop();
+		bool		timed_out = dbopt_exec_timer_stop();
 
 		MemoryContextSwitchTo(context);
 		failure_from_error(failure);

@@ -1,7 +1,7 @@
 /*
  * exec.h
- *		Running what may fail: transactions, subtransactions and the handler's
- *		timer.  The only place that catches errors.
+ *		Running what may fail: transactions and subtransactions.  The only place
+ *		that catches errors.
  */
 #ifndef DBOPT_EXEC_H
 #define DBOPT_EXEC_H
@@ -87,9 +87,6 @@ extern ErrorData *dbopt_exec_try_all(DbOptExecFunction function, void *arg);
  * that no lock of it stays; raises its error.
  */
 extern void dbopt_exec_undone(DbOptExecFunction function, void *arg);
-
-/* In such a function: from now on it has that time again. */
-extern void dbopt_exec_timer_restart(void);
 
 /*
  * Calls a function that runs transactions of its own, or none; after an error
