@@ -19,7 +19,9 @@
 #include "engine/index_build.h"
 #include "engine/index_job.h"
 #include "engine/index_leftover.h"
+#include "engine/index_partitioned.h"
 #include "engine/index_replace.h"
+#include "engine/index_step.h"
 #include "engine/index_settings.h"
 #include "engine/index_survey.h"
 #include "engine/index_timed.h"
@@ -280,7 +282,7 @@ dbopt_index_job_run(const char *name, MemoryContext context)
 		.since = GetCurrentTimestamp()
 	};
 
-	dbopt_index_note_lock_timeout();
+	dbopt_index_step_note_lock_timeout();
 	set_settings();
 	if (name[0] == '\0')
 		dbopt_index_survey(context);
