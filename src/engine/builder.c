@@ -15,6 +15,7 @@
 #include "catalog/pg_namespace_d.h"
 #include "compat.h"
 #include "engine/builder.h"
+#include "engine/catalog.h"
 #include "engine/crew.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -69,9 +70,13 @@ may_create_all(Oid role, Oid relid)
 	return true;
 }
 
-bool
-dbopt_builder_can(Oid role, Oid relid)
+Oid
+dbopt_builder_choose(Oid relid, Oid deputy)
 {
-	return can_log_in(role) && !dbopt_builder_fails(role) &&
-		may_create_all(role, relid);
+	Oid			owner = dbopt_relation_owner(relid);
+
+	if (!OidIsValid(owner))
+		return InvalidOid;
+	return can_log_in(owner) && !dbopt_builder_fails(owner) &&
+		may_create_all(owner, relid) ? owner : deputy;
 }

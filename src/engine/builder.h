@@ -9,11 +9,11 @@
 extern bool dbopt_builder_fails(Oid role);
 
 /*
- * Can it have a session, and could that create an index on the table and on
- * each of its partitions?  In a transaction.  Where the table's owner cannot, a
- * superuser's session can, and CREATE INDEX itself becomes the owner, in a
- * security-restricted operation.
+ * The table's owner, if he can have a session, and could create an index on the
+ * table and on each of its partitions; else the deputy, a superuser, in whose
+ * session CREATE INDEX itself becomes the owner, in a security-restricted
+ * operation.  InvalidOid: the table is gone.  In a transaction.
  */
-extern bool dbopt_builder_can(Oid role, Oid relid);
+extern Oid	dbopt_builder_choose(Oid relid, Oid deputy);
 
 #endif							/* DBOPT_BUILDER_H */

@@ -195,8 +195,8 @@ dbopt_stamp_oid(void)
 	return known.stamp;
 }
 
-static Oid
-owner_of(Oid relid)
+Oid
+dbopt_relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner = InvalidOid;
@@ -214,7 +214,7 @@ dbopt_tables_unfit_owner(void)
 {
 	for (int i = 0; i < DBOPT_TABLES; i++)
 	{
-		Oid			owner = owner_of(dbopt_table_oid(i));
+		Oid			owner = dbopt_relation_owner(dbopt_table_oid(i));
 
 		if (OidIsValid(owner) && !superuser_arg(owner))
 			return owner;

@@ -264,6 +264,9 @@ extern Oid	dbopt_cursor_identity_index_oid(void);
 extern Oid	dbopt_cursor_sequence_oid(void);
 extern Oid	dbopt_stamp_oid(void);
 
+/* Any relation's owner; InvalidOid: it is gone. */
+extern Oid	dbopt_relation_owner(Oid relid);
+
 /*
  * Who runs what is written in our tables: they must be a superuser's.  Another
  * owner, whom REASSIGN OWNED may give them to; InvalidOid: there is none.

@@ -11,9 +11,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
 #include "engine/builder.h"
 #include "engine/crew.h"
 #include "engine/index_row.h"
@@ -61,27 +59,20 @@ is_outdated_build(const DbOptIndexState *state, const DbOptIndexRow *row)
 }
 
 /*
- * The role of the session that builds: the table's owner.  Where that one
- * cannot log in, or has failed to, or lacks a right on the schema or a
- * partition, it is a superuser, and CREATE INDEX itself becomes the owner, in a
- * security-restricted operation; what the author of the row may do is checked
- * in any case.  So it is where something is only to be dropped, which may be on
- * another table than the declared one.
+ * The role of the session that builds (builder.c); what the author of the row
+ * may do is checked in any case.  It is a superuser where something is only to
+ * be dropped, which may be on another table than the declared one.
  */
 static Oid
 builder_role(const DbOptIndexState *state, const DbOptIndexRow *row)
 {
 	Oid			relid = row != NULL ? dbopt_index_table_find(row->table_name) :
 	InvalidOid;
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	Oid			role = InvalidOid;
 
-	if (!HeapTupleIsValid(tuple))
-		return BOOTSTRAP_SUPERUSERID;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return !is_outdated_build(state, row) && dbopt_builder_can(owner, relid) ?
-		owner : BOOTSTRAP_SUPERUSERID;
+	if (OidIsValid(relid) && !is_outdated_build(state, row))
+		role = dbopt_builder_choose(relid, BOOTSTRAP_SUPERUSERID);
+	return OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID;
 }
 
 /*

@@ -8,18 +8,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_class.h"
 #include "engine/builder.h"
 #include "engine/crew.h"
 #include "engine/extension.h"
 #include "engine/owner_spi.h"
 #include "engine/schedule.h"
 #include "policy/backoff.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
 
 typedef struct DbOptBuild
 {
@@ -62,22 +57,9 @@ find_build(int32 source_id)
 	return NULL;
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* What is known of a build already stays known. */
 static DbOptBuild
-describe(const DbOptSource *source, Oid owner, TimestampTz now)
+describe(const DbOptSource *source, TimestampTz now)
 {
 	const DbOptBuild *known = find_build(source->source_id);
 	DbOptBuild	build = {.since = now};
@@ -86,8 +68,7 @@ describe(const DbOptSource *source, Oid owner, TimestampTz now)
 		build = *known;
 	build.source_id = source->source_id;
 	build.deputy = dbopt_extension_owner();
-	build.role = dbopt_builder_can(owner, source->relid) ? owner :
-		build.deputy;
+	build.role = dbopt_builder_choose(source->relid, build.deputy);
 	return build;
 }
 
@@ -112,13 +93,13 @@ dbopt_builds_load(const DbOptConfig *config, TimestampTz now)
 	foreach(cell, config->sources)
 	{
 		const DbOptSource *source = lfirst(cell);
-		Oid			owner = owner_of(source->relid);
 		DbOptBuild	build;
 
-		if (!source->building || config->paused || !OidIsValid(owner))
+		if (!source->building || config->paused)
 			continue;
-		build = describe(source, owner, now);
-		loaded = keep(loaded, &build);
+		build = describe(source, now);
+		if (OidIsValid(build.role))
+			loaded = keep(loaded, &build);
 	}
 	list_free_deep(builds);
 	builds = loaded;
