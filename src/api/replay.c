@@ -4,8 +4,8 @@
  *
  * Run by backends.  Holds ACCESS SHARE on the events table and the locks of
  * the handler and its cursors until the transaction ends, so that nothing is
- * handed out meanwhile.  Everything at or behind the first event of that moment is
- * delivered anew, so that what waited for a retry or was given up there is
+ * handed out meanwhile.  Everything at or behind the first event of that moment
+ * is delivered anew, so that what waited for a retry or was given up there is
  * forgotten.
  */
 #include "postgres.h"

@@ -3,10 +3,11 @@
  *		Building the log index of an attached table without locking it.
  *
  * Run by a pool session that is logged in as the table's owner, or as the
- * extension's where that one could not build it (builder.c).  The index has plain columns and
- * the default operators: nobody's code is run to build it.  But to look at the
- * partitions of a table runs functions in its partition key: CREATE INDEX
- * becomes the table's owner by itself, and for ALTER INDEX this is done here.
+ * extension's where that one could not build it (builder.c).  The index has
+ * plain columns and the default operators: nobody's code is run to build it.
+ * But to look at the partitions of a table runs functions in its partition
+ * key: CREATE INDEX becomes the table's owner by itself, and for ALTER INDEX
+ * this is done here.
  *
  * Each table or partition that lacks the index gets it by CREATE INDEX
  * CONCURRENTLY, which takes transactions of its own; what an earlier attempt

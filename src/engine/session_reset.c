@@ -65,8 +65,9 @@ dbopt_session_reset_settings(void)
 
 /*
  * The steps of DISCARD ALL, the random numbers and the replication origin, but
- * not the plan cache, which holds nothing of a job's and makes the next one fast.  Settings return
- * to what they were when the session began: the role's and the database's own.
+ * not the plan cache, which holds nothing of a job's and makes the next one
+ * fast.  Settings return to what they were when the session began: the role's
+ * and the database's own.
  */
 static void
 reset(void *arg)
