@@ -9,23 +9,10 @@ use lib "$FindBin::RealBin";
 use Asking;
 use Building;
 use IPC::Run;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('accidents');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', qq{
-shared_preload_libraries = 'dbopt'
-dbopt.index_inline_pages = 0
-restart_after_crash = on
-deadlock_timeout = '1min'
-max_worker_processes = 16
-autovacuum = off
-});
-$node->start;
-asking($node);
+my $node = building_server('accidents', 'restart_after_crash = on', q{deadlock_timeout = '1min'});
 
 sub status
 {

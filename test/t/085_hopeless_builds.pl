@@ -8,23 +8,12 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Asking;
 use Building;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use TestModule;
 use Test::More;
 
 my $dir = build_module();
-my $node = PostgreSQL::Test::Cluster->new('hopeless');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', qq{
-shared_preload_libraries = 'dbopt, $dir/dbopt_test'
-dbopt.index_inline_pages = 0
-max_worker_processes = 16
-autovacuum = off
-});
-$node->start;
-asking($node);
+my $node = building_server('hopeless', "shared_preload_libraries = 'dbopt, $dir/dbopt_test'");
 
 # Long texts that cannot be compressed to what an index takes.
 sql(q{

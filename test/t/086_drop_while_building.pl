@@ -7,23 +7,10 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Asking;
 use Building;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('dropped');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', qq{
-shared_preload_libraries = 'dbopt'
-dbopt.index_inline_pages = 0
-dbopt.shutdown_timeout = '1h'
-restart_after_crash = on
-max_worker_processes = 16
-autovacuum = off
-});
-$node->start;
-asking($node);
+my $node = building_server('dropped', q{dbopt.shutdown_timeout = '1h'}, 'restart_after_crash = on');
 $node->restart;		# after the first start no attempt is taken back
 
 sub install

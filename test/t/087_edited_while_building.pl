@@ -8,22 +8,10 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Asking;
 use Building;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('edited');
-$node->init;
-$node->append_conf(
-	'postgresql.conf', qq{
-shared_preload_libraries = 'dbopt'
-dbopt.index_inline_pages = 0
-restart_after_crash = on
-max_worker_processes = 16
-autovacuum = off
-});
-$node->start;
-asking($node);
+my $node = building_server('edited', 'restart_after_crash = on');
 
 # Starts a build, changes its declaration, and lets the writer go when the build
 # has ended.

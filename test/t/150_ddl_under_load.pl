@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib "$FindBin::RealBin";
+use Asking;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -21,21 +24,7 @@ deadlock_timeout = '100 ms'
 $node->start;
 
 # No statement here may have to wait long.
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', "SET statement_timeout = '30 s';\n$statement");
-}
-
-sub becomes
-{
-	my ($query, $result, $name) = @_;
-
-	ok($node->poll_query_until('postgres', $query, $result), $name)
-	  or diag sql('SELECT * FROM dbopt_source; SELECT * FROM dbopt_handler; SELECT * FROM dbopt_chunk');
-	return;
-}
+asking($node, "SET statement_timeout = '30 s';\n");
 
 # Writers know their tables by OID, as dbopt does, and go on whatever these
 # are called.

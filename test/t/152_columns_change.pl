@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use Asking;
 use ExactlyOnce;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -23,21 +24,7 @@ log_statement = none
 $node->start;
 
 # No statement here may have to wait long.
-sub sql
-{
-	my ($statement) = @_;
-
-	return $node->safe_psql('postgres', "SET statement_timeout = '30 s';\n$statement");
-}
-
-sub becomes
-{
-	my ($query, $result, $name) = @_;
-
-	ok($node->poll_query_until('postgres', $query, $result), $name)
-	  or diag sql('SELECT * FROM dbopt_source; SELECT * FROM dbopt_handler; SELECT * FROM dbopt_backlog(); SELECT * FROM dbopt_chunk');
-	return;
-}
+asking($node, "SET statement_timeout = '30 s';\n");
 
 # Columns that are renamed are written by their place.
 sql(q{

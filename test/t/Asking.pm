@@ -9,12 +9,13 @@ use Test::More;
 
 our @EXPORT = qw(asking asked sql wait_for becomes failure set_reload);
 
-my $node;
+my ($node, $before);
 
-# From now on it is this server that is asked.
+# From now on it is this server that is asked, by statements that others, such as
+# SET, come before.
 sub asking
 {
-	($node) = @_;
+	($node, $before) = (@_, '');
 	return;
 }
 
@@ -30,7 +31,7 @@ sub sql
 {
 	my ($statement, $database) = @_;
 
-	return $node->safe_psql($database // 'postgres', $statement);
+	return $node->safe_psql($database // 'postgres', "$before$statement");
 }
 
 # The condition is an expression, or a query for one value.

@@ -6,8 +6,25 @@ use warnings;
 
 use Asking;
 use Exporter 'import';
+use PostgreSQL::Test::Cluster;
 
-our @EXPORT = qw(declare start_build release builder indexes);
+our @EXPORT = qw(building_server declare start_build release builder indexes);
+
+# A server, which is asked from now on, where the pool builds all indexes but
+# those of empty tables, and nothing else has tables vacuumed.  More lines for
+# its configuration follow, which count.
+sub building_server
+{
+	my ($name, @lines) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', join "\n", q{shared_preload_libraries = 'dbopt'},
+		'dbopt.index_inline_pages = 0', 'max_worker_processes = 16', 'autovacuum = off', @lines);
+	$node->start;
+	asking($node);
+	return $node;
+}
 
 # Declares an index, anew where it is declared, and has it built.
 sub declare
