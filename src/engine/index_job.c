@@ -8,7 +8,7 @@
  *
  * CONCURRENTLY waits for every transaction that could see the index missing:
  * lock_timeout would end that wait, and is off.  What needs a lock that others
- * have to wait for is in index_replace.c.
+ * have to wait for is in index_step.c.
  */
 #include "postgres.h"
 
