@@ -181,25 +181,14 @@ is( $node->safe_psql('postgres', q{
 	SELECT processed, retry_count, error_message ~ 'crashed', count(*) FROM marked GROUP BY 1, 2, 3 ORDER BY 1}),
 	"f|4|t|1\nt|0||19", 'MARKED: the table says so');
 
-# A poisonous retry.
-$offset = -s $node->logfile;
-deliver('log', 'LATER', 20, '5');
-wait_until_delivered('log', 'LATER');
-check('log', 'LATER', 'later', 4);
-cmp_ok(crashes($offset), '<=', 4, 'LATER: no more crashes than attempts');
-
-# In the middle of an aggregate.
-$offset = -s $node->logfile;
-deliver('log', 'ORDERED', 10, '4');
-wait_until_delivered('log', 'ORDERED');
-check('log', 'ORDERED', 'ordered', 4);
-cmp_ok(crashes($offset), '<=', 4, 'ORDERED: no more crashes than attempts');
-
-# Among those that are handled together, and when nothing but the commit is left.
-foreach my $type (qw(ARRAYS COMMITS))
+# A poisonous retry, in the middle of an aggregate, among those that are handled
+# together, and when nothing but the commit is left.
+foreach my $case (['LATER', 20, '5'], ['ORDERED', 10, '4'], ['ARRAYS', 20, '5'], ['COMMITS', 20, '5'])
 {
+	my ($type, $events, $poison) = @$case;
+
 	$offset = -s $node->logfile;
-	deliver('log', $type, 20, '5');
+	deliver('log', $type, $events, $poison);
 	wait_until_delivered('log', $type);
 	check('log', $type, lc $type, 4);
 	cmp_ok(crashes($offset), '<=', 4, "$type: no more crashes than attempts");
