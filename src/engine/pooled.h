@@ -12,6 +12,7 @@
 #define DBOPT_POOLED_H
 
 #include "compat.h"
+#include "lib/stringinfo.h"
 #include "port/atomics.h"
 #include "state/shmem.h"
 #include "storage/shm_mq.h"
@@ -69,7 +70,19 @@ extern void dbopt_pooled_segment_read(const DbOptPooledSegment *segment,
 									  DbOptPooledRequest *request);
 
 /* Gives the session those of its caller's settings that it takes over. */
-extern void dbopt_pooled_settings_apply(const DbOptPooledSegment *segment);
+extern void dbopt_pooled_segment_settings(const DbOptPooledSegment *segment);
+
+/* A text in a series of them, NULL for null; the place moves behind it. */
+extern void dbopt_pooled_text_put(StringInfo texts, const char *text);
+extern char *dbopt_pooled_text_take(char **place);
+
+/* ---- pooled_settings.c: what a caller's settings are --------------------- */
+
+/* This process's, as a series of texts; good until they change. */
+extern const StringInfoData *dbopt_pooled_settings_get(void);
+
+/* Sets what differs. */
+extern void dbopt_pooled_settings_apply(char *texts, int length);
 
 /* ---- pooled_wire.c: the session's way to the caller ---------------------- */
 

@@ -229,7 +229,7 @@ run_request(void *arg)
 	List	  **parsed;
 
 	check_caller(run);
-	dbopt_pooled_settings_apply(&run->segment);
+	dbopt_pooled_segment_settings(&run->segment);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (run->request.isolation >= 0)

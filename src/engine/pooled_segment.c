@@ -14,9 +14,6 @@
 #include "engine/pooled.h"
 #include "lib/stringinfo.h"
 #include "storage/proc.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define MAGIC			0x44424f50
 #define KEY_HEAD		1
@@ -33,27 +30,10 @@ typedef struct Head
 	int			nparams;
 } Head;
 
-/*
- * What makes a statement mean and print what it would for the caller.  All
- * others are the role's own, as in a new connection.
- */
-static const char *const settings[] = {
-	"search_path",
-	"row_security",
-	"standard_conforming_strings",
-	"TimeZone",
-	"DateStyle",
-	"IntervalStyle",
-	"extra_float_digits",
-	"bytea_output",
-	"client_min_messages",
-	"lock_timeout"
-};
-
 /* ---- the caller ---------------------------------------------------------- */
 
-static void
-put_text(StringInfo texts, const char *text)
+void
+dbopt_pooled_text_put(StringInfo texts, const char *text)
 {
 	int32		length = text == NULL ? NULL_LENGTH : (int32) strlen(text);
 
@@ -63,19 +43,12 @@ put_text(StringInfo texts, const char *text)
 }
 
 static void
-put_settings(StringInfo texts)
-{
-	for (int i = 0; i < lengthof(settings); i++)
-		put_text(texts, GetConfigOption(settings[i], false, false));
-}
-
-static void
 put_request(StringInfo texts, const DbOptPooledRequest *request)
 {
 	for (int i = 0; i < request->nstatements; i++)
-		put_text(texts, request->statements[i]);
+		dbopt_pooled_text_put(texts, request->statements[i]);
 	for (int i = 0; i < request->nparams; i++)
-		put_text(texts, request->params[i]);
+		dbopt_pooled_text_put(texts, request->params[i]);
 }
 
 static void
@@ -94,15 +67,14 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 {
 	shm_toc_estimator estimator;
 	StringInfoData texts;
-	int			settings_length;
+	const StringInfoData *settings = dbopt_pooled_settings_get();
 	shm_toc    *toc;
 	Size		size;
 	Head	   *head;
 	char	   *place;
 
 	initStringInfo(&texts);
-	put_settings(&texts);
-	settings_length = texts.len;
+	appendBinaryStringInfo(&texts, settings->data, settings->len);
 	put_request(&texts, request);
 	shm_toc_initialize_estimator(&estimator);
 	shm_toc_estimate_chunk(&estimator, sizeof(Head));
@@ -114,7 +86,7 @@ dbopt_pooled_segment_make(const DbOptPooledRequest *request,
 	result->segment = dsm_create(size, 0);
 	toc = shm_toc_create(MAGIC, dsm_segment_address(result->segment), size);
 	head = shm_toc_allocate(toc, sizeof(Head));
-	fill_head(head, settings_length, request);
+	fill_head(head, settings->len, request);
 	shm_toc_insert(toc, KEY_HEAD, head);
 	place = shm_toc_allocate(toc, texts.len);
 	memcpy(place, texts.data, texts.len);
@@ -153,8 +125,8 @@ dbopt_pooled_segment_open(dsm_handle handle, DbOptPooledSegment *result)
 }
 
 /* The text in front of the place, which moves behind it. */
-static char *
-take_text(char **place)
+char *
+dbopt_pooled_text_take(char **place)
 {
 	int32		length;
 	char	   *text = *place + sizeof(length);
@@ -174,7 +146,7 @@ take_list(char **place, int count)
 	char	  **list = palloc(Max(count, 1) * sizeof(char *));
 
 	for (int i = 0; i < count; i++)
-		list[i] = take_text(place);
+		list[i] = dbopt_pooled_text_take(place);
 	return list;
 }
 
@@ -195,48 +167,12 @@ dbopt_pooled_segment_read(const DbOptPooledSegment *segment,
 	request->params = take_list(&place, head->nparams);
 }
 
-/*
- * The settings of a session that has been reset, in the form of a caller's;
- * found out again when the configuration has been.
- */
-static const StringInfoData *
-own_settings(void)
-{
-	static StringInfoData own;
-	static TimestampTz loaded;	/* the configuration that they are of */
-
-	if (own.data != NULL && loaded == PgReloadTime)
-		return &own;
-	if (own.data == NULL)
-	{
-		MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&own);
-		MemoryContextSwitchTo(previous);
-	}
-	resetStringInfo(&own);
-	put_settings(&own);
-	loaded = PgReloadTime;
-	return &own;
-}
-
-/* Most callers have those of the session: then there is nothing to be set. */
 void
-dbopt_pooled_settings_apply(const DbOptPooledSegment *segment)
+dbopt_pooled_segment_settings(const DbOptPooledSegment *segment)
 {
 	shm_toc    *toc = find_toc(segment->segment);
 	const Head *head = shm_toc_lookup(toc, KEY_HEAD, false);
-	char	   *place = shm_toc_lookup(toc, KEY_TEXTS, false);
-	const StringInfoData *own = own_settings();
 
-	if (head->settings_length == own->len &&
-		memcmp(place, own->data, own->len) == 0)
-		return;
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		const char *value = take_text(&place);
-
-		if (strcmp(value, GetConfigOption(settings[i], false, false)) != 0)
-			SetConfigOption(settings[i], value, PGC_USERSET, PGC_S_SESSION);
-	}
+	dbopt_pooled_settings_apply(shm_toc_lookup(toc, KEY_TEXTS, false),
+								head->settings_length);
 }

@@ -77,6 +77,14 @@ my $taken = settings_of(keys %taken);
 is( sql(join('', map { "SET $_ = $taken{$_}; " } sort keys %taken)
 		  . "SELECT r -> 's' = $taken FROM public.dbopt_with_connection(\$q\$SELECT $taken AS s\$q\$) r"),
 	't', 'all of these');
+# Each at once when it changes, and when that is taken back.
+foreach my $setting ((map { [ $_, $taken{$_} ] } sort keys %taken), [ 'datestyle', q{'ISO, DMY'} ])
+{
+	my ($name, $value) = @$setting;
+	my $same = "SELECT r ->> 's' = current_setting('$name') FROM public.dbopt_with_connection(\$q\$SELECT current_setting('$name') AS s\$q\$) r";
+
+	is(sql("$same; BEGIN; SET LOCAL $name = $value; $same; ROLLBACK; $same"), "t\nt\nt", "$name, before, while and after it is $value");
+}
 my %left = (work_mem => q{'7 MB'}, statement_timeout => q{'100 s'}, default_transaction_isolation => q{'serializable'}, application_name => q{'mine'});
 my $left = settings_of(keys %left);
 is( sql(join('', map { "SET $_ = $left{$_}; " } sort keys %left) . "SELECT r -> 's' FROM dbopt_with_connection(\$q\$SELECT $left AS s\$q\$) r"),
