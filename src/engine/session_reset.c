@@ -6,7 +6,6 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "commands/async.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
@@ -46,6 +45,14 @@ reset_origin(void)
 		(void) OidFunctionCall0(F_PG_REPLICATION_ORIGIN_SESSION_RESET);
 }
 
+static bool
+has_other_role(void)
+{
+	return OidIsValid(GetCurrentRoleId()) ||
+		GetUserId() != GetAuthenticatedUserId() ||
+		GetSessionUserId() != GetAuthenticatedUserId();
+}
+
 /*
  * The role comes back last: who is another one now may not be allowed to.
  * Looking roles up is left for when there is need.
@@ -54,8 +61,7 @@ void
 dbopt_session_reset_settings(void)
 {
 	reset_origin();
-	if (GetUserId() != GetAuthenticatedUserId() ||
-		GetSessionUserId() != GetAuthenticatedUserId())
+	if (has_other_role())
 	{
 		SetPGVariable("session_authorization", NIL, false);
 		SetPGVariable("role", NIL, false);
@@ -63,29 +69,47 @@ dbopt_session_reset_settings(void)
 	ResetAllOptions();
 }
 
+/* Of all that a job can leave, what can only be undone in a transaction. */
+static bool
+needs_transaction(void)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	return OidIsValid(temp_namespace) || has_other_role();
+}
+
 /*
  * The steps of DISCARD ALL, the random numbers and the replication origin, but
  * not the plan cache, which holds nothing of a job's and makes the next one
  * fast.  Settings return to what they were when the session began: the role's
- * and the database's own.
+ * and the database's own.  A background worker cannot LISTEN.
  */
 static void
 reset(void *arg)
 {
+	bool		transaction = needs_transaction();
+
 	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	if (transaction)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
 
 	PortalHashTableDeleteAll();
 	dbopt_session_reset_settings();
 	DropAllPreparedStatements();
-	Async_UnlistenAll();
 	LockReleaseAll(USER_LOCKMETHOD, true);
-	ResetTempTableNamespace();
 	ResetSequenceCaches();
 	reset_random();
 
-	CommitTransactionCommand();
+	if (transaction)
+	{
+		ResetTempTableNamespace();
+		CommitTransactionCommand();
+	}
 	RESUME_CANCEL_INTERRUPTS();
 }
 

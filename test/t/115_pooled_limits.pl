@@ -127,7 +127,7 @@ cmp_ok($session, '<', 300_000, 'nor in the session');
 
 my $state = q{SELECT jsonb_build_object(
 	'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name NOT IN ('transaction_read_only', 'seed')),
-	'user', current_user, 'session', session_user, 'own', nullif(current_setting('my.own', true), ''),
+	'user', current_user, 'role', current_setting('role'), 'session', session_user, 'own', nullif(current_setting('my.own', true), ''),
 	'temporary', (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),
 	'prepared', (SELECT count(*) FROM pg_prepared_statements),
 	'cursors', (SELECT count(*) FROM pg_cursors WHERE name <> ''),
@@ -145,6 +145,7 @@ my %leavings = (
 	'cursors' => 'DECLARE mine CURSOR WITH HOLD FOR SELECT 1',
 	'listens' => 'LISTEN mine; LISTEN other',
 	'a role' => 'SET ROLE pg_monitor',
+	'its own role' => 'SET ROLE app',
 	'a replication origin' => q{SELECT pg_replication_origin_session_setup('elsewhere')},
 	'an error after all that' => q{SET my.own = 'y'; SELECT set_config('work_mem', '9MB', false), pg_advisory_lock(9); SELECT 1/0});
 foreach my $what (sort keys %leavings)
