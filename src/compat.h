@@ -137,4 +137,12 @@
 #define DBOPT_WAIT_EVENT(name)	PG_WAIT_EXTENSION
 #endif
 
+/* The CPU that this process runs on; -1: unknown. */
+#ifdef __linux__
+#include <sched.h>
+#define dbopt_cpu()	sched_getcpu()
+#else
+#define dbopt_cpu()	(-1)
+#endif
+
 #endif							/* DBOPT_COMPAT_H */

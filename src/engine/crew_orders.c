@@ -53,7 +53,8 @@ dbopt_crew_assign(DbOptMember *member, const DbOptJob *job, int priority,
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	ready = session->generation == member->target.generation &&
 		session->state == DBOPT_SESSION_IDLE &&
-		(calls ? dbopt_caller_serve(job, member->target.slot) :
+		(calls ? dbopt_caller_serve(job, member->target.slot,
+									GetCurrentTimestamp()) :
 		 dbopt_solo_permits(session->database));
 	procno = session->procno;
 	if (ready)

@@ -177,6 +177,8 @@ fill_slot(DbOptSession *session, const DbOptCrewRole *role, TimestampTz now)
 	session->pid = 0;
 	session->since = now;
 	session->jobs_done = 0;
+	session->cpu = -1;
+	memset(&session->job, 0, sizeof(session->job));
 	session->dismissed = false;
 	session->parted = false;
 	session->admission.granted = 0;

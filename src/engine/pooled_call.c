@@ -10,6 +10,7 @@
 
 #include "compat.h"
 #include "engine/config.h"
+#include "engine/latch_spin.h"
 #include "engine/pooled.h"
 #include "libpq/pqmq.h"
 #include "mb/pg_wchar.h"
@@ -43,6 +44,8 @@ static DbOptAdmission admission;
 static int	breaker = -1;
 static shm_mq_handle *queue = NULL; /* NULL: the answer has been read */
 static MemoryContext queue_context = NULL;
+
+static DbOptSpin answers;
 
 /* ---- the breaker --------------------------------------------------------- */
 
@@ -338,6 +341,8 @@ sleep_until_news(const PooledCall *call)
 	dbopt_caller_look(&caller);
 	if (caller.state == DBOPT_CALLER_LOST)
 		return false;
+	if (caller.awake)
+		dbopt_latch_spin(&answers);
 	events = WaitLatch(MyLatch,
 					   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					   patience(call, &caller), PG_WAIT_EXTENSION);

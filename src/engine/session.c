@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "compat.h"
 #include "engine/job.h"
+#include "engine/latch_spin.h"
 #include "engine/log_build.h"
 #include "engine/pooled.h"
 #include "engine/session.h"
@@ -331,6 +332,7 @@ dbopt_session_report_idle(const DbOptJobResult *result)
 	{
 		session->result = *result;
 		session->jobs_done++;
+		session->cpu = dbopt_cpu();
 		count(session, DBOPT_POOL_RELEASE);
 	}
 	else if (database->dboid == session->dboid)
@@ -433,7 +435,8 @@ dbopt_session_main(Datum main_arg)
 {
 	uint32		wait_event;
 	MemoryContext job_context;
-	DbOptJob	job;
+	DbOptSpin	calls = {0};
+	DbOptJob	job = {0};
 	SessionOrder order;
 
 	connect_session();
@@ -445,6 +448,9 @@ dbopt_session_main(Datum main_arg)
 	{
 		if (order == ORDER_WAIT)
 		{
+			if (job.awake)
+				dbopt_latch_spin(&calls);
+			job.awake = false;	/* for a moment after a call */
 			dbopt_worker_sleep(DBOPT_NEVER, wait_event);
 			continue;
 		}

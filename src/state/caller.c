@@ -3,9 +3,8 @@
  *		The queue of backends that wait for a pool session, and who serves
  *		whom.
  *
- * A caller that finds an idle session of its role takes it by itself, if nobody
- * waits for one and the scheduler is between two rounds; else it waits for its
- * turn.
+ * A caller that finds an idle session of its role may take it by itself
+ * (caller_take.c); else it waits for its turn.
  *
  * Run by callers, schedulers and sessions, under dbopt_shared->lock.  A call is
  * known by its ticket, which no other call has, so that what comes late finds
@@ -19,11 +18,8 @@
 #include "miscadmin.h"
 #include "state/caller.h"
 #include "state/database.h"
-#include "state/history.h"
 #include "state/news.h"
-#include "state/pool.h"
 #include "storage/proc.h"
-#include "storage/spin.h"
 #include "utils/timestamp.h"
 
 static DbOptCaller *
@@ -45,113 +41,12 @@ count(DbOptPoolEvent event)
 		pg_atomic_fetch_add_u64(&database->pool_events[event], 1);
 }
 
-/* May this session be taken by a caller of the role? */
-static bool
-is_free(DbOptSession *session, Oid roleid)
-{
-	const DbOptDatabase *database = dbopt_database_slot(session->database);
-
-	return session->roleid == roleid &&
-		session->state == DBOPT_SESSION_IDLE &&
-		pg_atomic_read_u32(&session->unseen) == 0 &&
-		session->database_generation == database->generation &&
-		database->scheduler_pid != 0;
-}
-
-/* Sessions that began with other settings than theirs are now are to end. */
-static bool
-settings_changed(DbOptDatabase *database)
-{
-	bool		changed;
-
-	SpinLockAcquire(&database->news_mutex);
-	changed = database->news.settings;
-	SpinLockRelease(&database->news_mutex);
-	return changed;
-}
-
-/*
- * The idle session that the caller may take by itself, without waiting for
- * the scheduler's turn; -1: none, or others come first.  Of several the one
- * that worked last, as dbopt_crew_idle() has it.
- */
-static int
-find_idle(const DbOptCaller *caller)
-{
-	DbOptDatabase *database = dbopt_database_find(MyDatabaseId);
-	int			best = -1;
-	int			calls = 0;
-	int			of_role = 0;
-
-	if (database == NULL || pg_atomic_read_u32(&database->direct_calls) == 0 ||
-		pg_atomic_read_u32(&dbopt_shared->callers) > 1 ||
-		settings_changed(database))
-		return -1;
-	for (int i = 0; i < dbopt_shared->max_sessions; i++)
-	{
-		DbOptSession *session = dbopt_session_slot(i);
-
-		if (session->dboid != MyDatabaseId)
-			continue;
-		if (session->state == DBOPT_SESSION_BUSY &&
-			session->job.kind == DBOPT_JOB_SQL)
-		{
-			calls++;
-			of_role += session->roleid == caller->roleid ? 1 : 0;
-		}
-		else if (is_free(session, caller->roleid) &&
-				 (best < 0 ||
-				  session->since > dbopt_session_slot(best)->since))
-			best = i;
-	}
-	if (calls >= (int) pg_atomic_read_u32(&database->direct_calls) ||
-		(caller->role_limit >= 0 && of_role >= caller->role_limit))
-		return -1;
-	return best;
-}
-
-static int
-count_busy(void)
-{
-	int			count = 0;
-
-	for (int i = 0; i < dbopt_shared->max_sessions; i++)
-		if (dbopt_session_slot(i)->dboid == MyDatabaseId &&
-			dbopt_session_slot(i)->state == DBOPT_SESSION_BUSY)
-			count++;
-	return count;
-}
-
-/*
- * Returns the process to wake.  That the session is the queue's sender is said
- * here: when it says so itself, it wakes a caller for whom there is nothing yet.
- */
-static int
-take_session(const DbOptCaller *caller, int number, shm_mq *queue)
-{
-	DbOptSession *session = dbopt_session_slot(number);
-	DbOptDatabase *database = dbopt_database_slot(session->database);
-	DbOptJob	job = {.kind = DBOPT_JOB_SQL,.handler_id = -1};
-
-	job.caller = DBOPT_MY_PROC_NUMBER;
-	job.ticket = caller->ticket;
-	job.segment = caller->segment;
-	(void) dbopt_caller_serve(&job, number);
-	shm_mq_set_sender(queue, GetPGProcByNumber(session->procno));
-	dbopt_session_give(session, &job, caller->since);
-	pg_atomic_fetch_add_u64(&database->pool_events[DBOPT_POOL_ACQUIRE_SUCCESS],
-							1);
-	dbopt_history_peak(database, count_busy());
-	return session->procno;
-}
-
 void
 dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment,
 				   shm_mq *queue)
 {
 	DbOptCaller *caller = my_slot();
-	int			session;
-	int			procno = -1;
+	int			procno;
 
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	count(DBOPT_POOL_ACQUIRE_REQUEST);
@@ -165,9 +60,7 @@ dbopt_caller_enter(Oid roleid, int role_limit, dsm_handle segment,
 	caller->pid = MyProcPid;
 	caller->segment = segment;
 	pg_atomic_fetch_add_u32(&dbopt_shared->callers, 1);
-	session = find_idle(caller);
-	if (session >= 0)
-		procno = take_session(caller, session, queue);
+	procno = dbopt_caller_take_session(caller, queue);
 	LWLockRelease(dbopt_shared->lock);
 	if (procno >= 0)
 		dbopt_process_wake(procno);
@@ -295,7 +188,7 @@ dbopt_callers_tell(Oid dboid, Oid roleid, const char *error_code,
 }
 
 bool
-dbopt_caller_serve(const DbOptJob *job, int session)
+dbopt_caller_serve(const DbOptJob *job, int session, TimestampTz now)
 {
 	DbOptCaller *caller = dbopt_caller_slot(job->caller);
 
@@ -307,7 +200,7 @@ dbopt_caller_serve(const DbOptJob *job, int session)
 	caller->session = session;
 	caller->session_generation = dbopt_session_slot(session)->generation;
 	dbopt_database_count_acquire(dbopt_database_slot(dbopt_session_slot(session)->database),
-								 GetCurrentTimestamp() - caller->since);
+								 now - caller->since);
 	pg_atomic_fetch_sub_u32(&dbopt_shared->callers, 1);
 	return true;
 }

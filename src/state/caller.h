@@ -34,6 +34,13 @@ extern void dbopt_caller_look(DbOptCaller *copy);
 extern void dbopt_caller_answered(void);
 extern void dbopt_caller_leave(void);
 
+/*
+ * Under dbopt_shared->lock, by a caller that has just entered: takes an idle
+ * session, and returns the process to wake; -1: there is none for it, or others
+ * come first.
+ */
+extern int	dbopt_caller_take_session(DbOptCaller *caller, shm_mq *queue);
+
 /* By a scheduler: those that wait, in the order of arrival; palloc'd. */
 extern DbOptWaitingCaller *dbopt_callers_waiting(Oid dboid, int *count);
 
@@ -46,7 +53,8 @@ extern void dbopt_callers_tell(Oid dboid, Oid roleid, const char *error_code,
  * false: the caller has gone.  It is woken by the session.  And: that session
  * has gone.
  */
-extern bool dbopt_caller_serve(const DbOptJob *job, int session);
+extern bool dbopt_caller_serve(const DbOptJob *job, int session,
+							   TimestampTz now);
 extern void dbopt_caller_lose(const DbOptJob *job);
 
 /*

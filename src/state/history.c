@@ -43,10 +43,8 @@ dbopt_history_level(DbOptDatabase *database, uint32 used, uint32 waiting)
 }
 
 void
-dbopt_history_peak(DbOptDatabase *database, uint32 used)
+dbopt_history_peak(DbOptDatabase *database, uint32 used, TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
 	SpinLockAcquire(&database->minutes_mutex);
 	dbopt_database_minutes_peak(&database->minutes, now, used);
 	SpinLockRelease(&database->minutes_mutex);

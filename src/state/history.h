@@ -15,7 +15,8 @@ extern void dbopt_history_count(const DbOptCounters *part, TimestampTz now);
 
 /* For a scheduler: sessions at work and jobs without one, from now on. */
 /* So many sessions have been in use, whatever the level is. */
-extern void dbopt_history_peak(DbOptDatabase *database, uint32 used);
+extern void dbopt_history_peak(DbOptDatabase *database, uint32 used,
+							   TimestampTz now);
 
 extern void dbopt_history_level(DbOptDatabase *database, uint32 used,
 								uint32 waiting);

@@ -36,7 +36,9 @@ typedef struct DbOptJob
 	NameData	index;			/* INDEX: as declared */
 	int			caller;			/* SQL: its slot, */
 	uint64		ticket;			/* its call, */
-	dsm_handle	segment;		/* and where its statements are */
+	dsm_handle	segment;		/* and where its statements are; */
+	bool		awake;			/* CPUs are to spare: the two may wait for
+								 * each other without sleeping at once */
 } DbOptJob;
 
 typedef enum DbOptJobOutcome

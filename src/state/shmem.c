@@ -141,6 +141,7 @@ init_shared(void)
 	dbopt_shared->max_handlers = dbopt_max_handlers;
 	dbopt_shared->max_prepared = max_prepared_xacts;
 	dbopt_shared->max_callers = MaxBackends;
+	dbopt_shared->cpus = (int) sysconf(_SC_NPROCESSORS_ONLN);
 	pg_atomic_init_u32(&dbopt_shared->probation, 0);
 	pg_atomic_init_u32(&dbopt_shared->callers, 0);
 	if (!pg_strong_random(&dbopt_shared->incarnation,

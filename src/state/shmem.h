@@ -190,6 +190,7 @@ typedef struct DbOptSession
 	int			procno;
 	TimestampTz since;			/* of this state */
 	uint64		jobs_done;
+	int			cpu;			/* that it ended its last job on; -1: unknown */
 	DbOptJob	job;
 	DbOptJobResult result;
 	bool		dismissed;		/* builds an index, and dbopt is being dropped */
@@ -247,6 +248,7 @@ typedef struct DbOptCaller
 	int			session;		/* slot and generation of the session that
 								 * serves it */
 	uint32		session_generation;
+	bool		awake;			/* as in the session's job */
 	bool		victim;			/* is about to give up, to end a deadlock */
 	char		error_code[6];	/* why no session could be created; "": none
 								 * has failed */
@@ -396,6 +398,7 @@ typedef struct DbOptShared
 	int			max_handlers;
 	int			max_prepared;
 	int			max_callers;
+	int			cpus;			/* of the machine */
 	bool		unclean_start;	/* the last end left no mark, or it was a
 								 * primary's that this server stood by */
 	int64		incarnation;	/* drawn at random at each start */

@@ -326,6 +326,7 @@ lines_pooled() {
 		pooled_persistent|dbopt_with_connection('SELECT 1'), to dblink on a connection that is kept|us|ratio <= 1
 		pooled_connecting|the same, to dblink connecting each time|us|ratio <= 0.05
 		pooled_plain|the same, to plain EXECUTE|us|
+		pooled_two|2 callers at a time, to dblink on connections that are kept|calls/s|ratio >= 1
 		pooled_parallel|4 callers at a time, to dblink on connections that are kept|calls/s|ratio >= 1
 		pooled_rows|result of 1,000,000 rows, to dblink on a connection that is kept|rows/s|ratio >= 1
 	END
@@ -339,10 +340,10 @@ setup_pooled() {
 	echo "SELECT bench.connect(); SELECT count(*) FROM dblink('bench', 'SELECT 1') AS x (a int)" >"$work/dblink.sql"
 }
 
-# call_rate SCRIPT: calls a second of 4 clients, each with a connection of
-# dblink's own.
+# call_rate SCRIPT CLIENTS: calls a second of all of them, each with a
+# connection of dblink's own.
 call_rate() {
-	pgbench -n -c 4 -j 2 -t 2000 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
+	pgbench -n -c "$2" -j 2 -t 4000 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
 		sed -n 's/^tps = \([0-9.]*\).*/\1/p'
 }
 
@@ -356,7 +357,9 @@ round_pooled() {
 	reference=$(sql "SELECT bench.call_time(format('SELECT 1 FROM dblink(%L, ''SELECT 1'') AS x (a int)', bench.here()), 100)") || return
 	record pooled_connecting "$reference" "$value"
 	record pooled_plain "$(sql "SELECT bench.call_time('SELECT 1', 5000)")" "$value"
-	value=$(call_rate pooled) && reference=$(call_rate dblink) || return
+	value=$(call_rate pooled 2) && reference=$(call_rate dblink 2) || return
+	record pooled_two "$reference" "$value"
+	value=$(call_rate pooled 4) && reference=$(call_rate dblink 4) || return
 	record pooled_parallel "$reference" "$value"
 	value=$(sql "CALL bench.run(format('SELECT count(*) FROM dbopt_with_connection(%L)', '$rows'), 1000000)") || return
 	reference=$(sql 'SELECT bench.connect()' \

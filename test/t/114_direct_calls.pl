@@ -141,6 +141,45 @@ is($caller->query_safe(q{SELECT count(*) FROM generate_series(1, 200) i, LATERAL
 continue_scheduler();
 $caller->quit;
 
+# Of two sessions that have just worked, a caller takes the one on its own CPU.
+# The scheduler is stopped, so that it can find them idle at once; each round
+# begins when both have ended their work.
+SKIP:
+{
+	my ($list) = `taskset -pc $$` =~ /: (.*)/;
+	my @cpus = map { /(\d+)-(\d+)/ ? ($1 .. $2) : $_ } split /,/, $list;
+	skip('there is only one CPU', 1) if @cpus < 2;
+
+	make_idle($lock);
+	my @sessions = split /\n/, sql(q{SELECT pid FROM dbopt_pool_sessions() ORDER BY pid});
+	my $taker = $node->background_psql('postgres');
+	my $pid = $taker->query_safe('SELECT pg_backend_pid()');
+	system_or_bail('taskset', '-pc', $cpus[$_], $sessions[$_]) foreach 0, 1;
+	sql(q{CREATE PROCEDURE begin_round() LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM pg_advisory_unlock(1);
+			WHILE (SELECT used > 0 FROM dbopt_pool_stats()) LOOP
+				-- a moment
+			END LOOP;
+		END$$});
+	my $close = 0;
+	stop_scheduler();
+	foreach my $round (1 .. 20)
+	{
+		system_or_bail('taskset', '-pc', $cpus[ $round % 2 ], $pid);
+		$taker->query_safe('SELECT pg_advisory_lock(1)');
+		start_psql($waiting) foreach 1 .. 2;
+		wait_for("$used = 2", "round $round: both sessions are at work");
+		$close++ if $taker->query_safe(qq{CALL begin_round();
+			SELECT r -> 'pid' FROM dbopt_with_connection('SELECT pg_backend_pid() AS pid') r}) eq $sessions[ $round % 2 ];
+		finish_psql() foreach 1 .. 2;
+	}
+	continue_scheduler();
+	cmp_ok($close, '>=', 16, 'a caller takes the session on its own CPU, but where it came late');
+	$taker->quit;
+	system_or_bail('taskset', '-pc', $list, $_) foreach @sessions;
+}
+
 # ---- a caller that does not listen ---------------------------------------
 
 # Its answer does not fit into its queue, and is not read.
