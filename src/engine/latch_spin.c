@@ -15,7 +15,7 @@
 
 /*
  * About what it takes to be woken: a call of "SELECT 1", which is two wake-ups,
- * was measured at 82 microseconds asleep and 13 awake (doc/benchmarks.md).
+ * was measured at 83 microseconds asleep and 13 awake (doc/benchmarks.md).
  */
 #define MOMENT			50		/* microseconds */
 

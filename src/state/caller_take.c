@@ -21,7 +21,11 @@
 /* What one look at all sessions shows. */
 typedef struct Survey
 {
-	int			best;			/* the session to take; -1: none is free */
+	int			last;			/* of those that are free the one that worked
+								 * last, -1: none; */
+	int			near;			/* of these the ones that have just worked on
+								 * the caller's CPU, */
+	int			known;			/* and for the caller */
 	int			calls;			/* of this database's callers at work, */
 	int			of_role;		/* and of the caller's role alone */
 	int			used;			/* sessions of this database at work, */
@@ -53,34 +57,31 @@ settings_changed(DbOptDatabase *database)
 	return changed;
 }
 
-/*
- * How well placed is a session to work for this caller?  Waking a process on
- * another CPU takes longer, and the kernel moves them together only when both
- * have little to do; next best is the one that it knows from the last call.  But
- * callers who call rarely share a session, so that the others can end.
- */
-static int
-closeness(const DbOptCaller *caller, const DbOptSession *session)
+static void
+keep_later(int *number, int other)
 {
-	if (session->job.kind != DBOPT_JOB_SQL ||
-		caller->since - session->since > CLOSE_FOR)
-		return 0;
-	if (session->cpu >= 0 && session->cpu == dbopt_cpu())
-		return 2;
-	return session->job.caller == DBOPT_MY_PROC_NUMBER ? 1 : 0;
+	if (*number < 0 || dbopt_session_slot(other)->since >
+		dbopt_session_slot(*number)->since)
+		*number = other;
 }
 
-/* Of two that are equally close, the one that worked last, as dbopt_crew_idle(). */
-static bool
-is_better(const DbOptCaller *caller, const DbOptSession *session,
-		  const DbOptSession *other)
+/*
+ * Callers who call rarely share a session, as dbopt_crew_idle() has it, so that
+ * the others can end.
+ */
+static void
+add_free(Survey *survey, const DbOptCaller *caller, int number)
 {
-	int			difference = closeness(caller, session) -
-	closeness(caller, other);
+	DbOptSession *session = dbopt_session_slot(number);
 
-	if (difference != 0)
-		return difference > 0;
-	return session->since > other->since;
+	keep_later(&survey->last, number);
+	if (session->job.kind != DBOPT_JOB_SQL ||
+		caller->since - session->since > CLOSE_FOR)
+		return;
+	if (session->cpu >= 0 && session->cpu == dbopt_cpu())
+		keep_later(&survey->near, number);
+	if (session->job.caller == DBOPT_MY_PROC_NUMBER)
+		keep_later(&survey->known, number);
 }
 
 static void
@@ -100,10 +101,8 @@ add_session(Survey *survey, const DbOptCaller *caller, int number)
 		survey->calls++;
 		survey->of_role += session->roleid == caller->roleid ? 1 : 0;
 	}
-	else if (is_free(session, caller->roleid) &&
-			 (survey->best < 0 ||
-			  is_better(caller, session, dbopt_session_slot(survey->best))))
-		survey->best = number;
+	else if (is_free(session, caller->roleid))
+		add_free(survey, caller, number);
 }
 
 /* False: there is none for this caller, or others come first. */
@@ -118,7 +117,7 @@ find_session(const DbOptCaller *caller, Survey *survey)
 		return false;
 	for (int i = 0; i < dbopt_shared->max_sessions; i++)
 		add_session(survey, caller, i);
-	return survey->best >= 0 &&
+	return survey->last >= 0 &&
 		survey->calls < (int) pg_atomic_read_u32(&database->direct_calls) &&
 		(caller->role_limit < 0 || survey->of_role < caller->role_limit);
 }
@@ -131,26 +130,42 @@ has_spare_cpus(const Survey *survey)
 }
 
 /*
+ * Where CPUs are to spare, the session that may still be awake.  Else the one
+ * near: waking a process on another CPU takes longer, and the kernel seldom moves
+ * two together that are both at work.
+ */
+static int
+choose(const Survey *survey, bool spare_cpus)
+{
+	int			first = spare_cpus ? survey->known : survey->near;
+	int			second = spare_cpus ? survey->near : survey->known;
+
+	return first >= 0 ? first : second >= 0 ? second : survey->last;
+}
+
+/*
  * That the session is the queue's sender is said here: when it says so itself,
  * it wakes a caller for whom there is nothing yet.
  */
 int
 dbopt_caller_take_session(DbOptCaller *caller, shm_mq *queue)
 {
-	Survey		survey = {.best = -1};
+	Survey		survey = {.last = -1,.near = -1,.known = -1};
 	DbOptJob	job = {.kind = DBOPT_JOB_SQL,.handler_id = -1};
+	int			number;
 	DbOptSession *session;
 	DbOptDatabase *database;
 
 	if (!find_session(caller, &survey))
 		return -1;
-	session = dbopt_session_slot(survey.best);
+	job.awake = caller->awake = has_spare_cpus(&survey);
+	number = choose(&survey, job.awake);
+	session = dbopt_session_slot(number);
 	database = dbopt_database_slot(session->database);
 	job.caller = DBOPT_MY_PROC_NUMBER;
 	job.ticket = caller->ticket;
 	job.segment = caller->segment;
-	job.awake = caller->awake = has_spare_cpus(&survey);
-	(void) dbopt_caller_serve(&job, survey.best, caller->since);
+	(void) dbopt_caller_serve(&job, number, caller->since);
 	shm_mq_set_sender(queue, GetPGProcByNumber(session->procno));
 	dbopt_session_give(session, &job, caller->since);
 	pg_atomic_fetch_add_u64(&database->pool_events[DBOPT_POOL_ACQUIRE_SUCCESS],

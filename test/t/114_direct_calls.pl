@@ -141,14 +141,14 @@ is($caller->query_safe(q{SELECT count(*) FROM generate_series(1, 200) i, LATERAL
 continue_scheduler();
 $caller->quit;
 
-# Of two sessions that have just worked, a caller takes the one on its own CPU.
-# The scheduler is stopped, so that it can find them idle at once; each round
+# Of two sessions that have just worked, a caller takes the one that it has just
+# had, or one on its own CPU.  The scheduler is stopped, so that it can find them idle at once; each round
 # begins when both have ended their work.
 SKIP:
 {
 	my ($list) = `taskset -pc $$` =~ /: (.*)/;
 	my @cpus = map { /(\d+)-(\d+)/ ? ($1 .. $2) : $_ } split /,/, $list;
-	skip('there is only one CPU', 1) if @cpus < 2;
+	skip('there is only one CPU', 2) if @cpus < 2;
 
 	make_idle($lock);
 	my @sessions = split /\n/, sql(q{SELECT pid FROM dbopt_pool_sessions() ORDER BY pid});
@@ -162,7 +162,8 @@ SKIP:
 				-- a moment
 			END LOOP;
 		END$$});
-	my $close = 0;
+	my $get_pid = q{SELECT r -> 'pid' FROM dbopt_with_connection('SELECT pg_backend_pid() AS pid') r};
+	my ($close, $same) = (0, 0);
 	stop_scheduler();
 	foreach my $round (1 .. 20)
 	{
@@ -170,12 +171,25 @@ SKIP:
 		$taker->query_safe('SELECT pg_advisory_lock(1)');
 		start_psql($waiting) foreach 1 .. 2;
 		wait_for("$used = 2", "round $round: both sessions are at work");
-		$close++ if $taker->query_safe(qq{CALL begin_round();
-			SELECT r -> 'pid' FROM dbopt_with_connection('SELECT pg_backend_pid() AS pid') r}) eq $sessions[ $round % 2 ];
+		$close++ if $taker->query_safe("CALL begin_round(); $get_pid") eq $sessions[ $round % 2 ];
 		finish_psql() foreach 1 .. 2;
+	}
+
+	# Another one is the last to end its work.
+	system_or_bail('taskset', '-pc', $cpus[0], $_) foreach @sessions;
+	system_or_bail('taskset', '-pc', $cpus[1], $pid);
+	foreach my $round (1 .. 10)
+	{
+		$taker->query_safe('SELECT pg_advisory_lock(1)');
+		start_psql($waiting);
+		wait_for("$used = 1", "round $round: one session is at work");
+		my ($before, $after) = split /\n/, $taker->query_safe("$get_pid; CALL begin_round(); $get_pid");
+		$same++ if $before eq $after;
+		finish_psql();
 	}
 	continue_scheduler();
 	cmp_ok($close, '>=', 16, 'a caller takes the session on its own CPU, but where it came late');
+	cmp_ok($same, '>=', 8, 'and while there is nobody else, the one that it has just had');
 	$taker->quit;
 	system_or_bail('taskset', '-pc', $list, $_) foreach @sessions;
 }
