@@ -16,6 +16,7 @@
 #include "replication/origin.h"
 #include "state/circuit.h"
 #include "state/log_line.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "utils/fmgroids.h"
@@ -69,6 +70,17 @@ dbopt_session_reset_settings(void)
 	ResetAllOptions();
 }
 
+/*
+ * Which tablespaces temp_tablespaces names is found out once a transaction, and
+ * a reset that has none would leave the next one with what was set here.
+ */
+static void
+forget_temp_tablespaces(void)
+{
+	if (TempTablespacesAreSet())
+		AtEOXact_Files(true);
+}
+
 /* Of all that a job can leave, what can only be undone in a transaction. */
 static bool
 needs_transaction(void)
@@ -110,6 +122,7 @@ reset(void *arg)
 		ResetTempTableNamespace();
 		CommitTransactionCommand();
 	}
+	forget_temp_tablespaces();
 	RESUME_CANCEL_INTERRUPTS();
 }
 

@@ -166,6 +166,25 @@ my @random = map {
 } 1 .. 2;
 isnt($random[0], $random[1], 'nor the seed of random numbers');
 
+# Where its temporary files are.
+sql($_) foreach (q{SET allow_in_place_tablespaces = on; CREATE TABLESPACE elsewhere LOCATION ''},
+	'ALTER SYSTEM SET temp_tablespaces = elsewhere', 'SELECT pg_reload_conf()');
+ok($node->poll_query_until('postgres', 'SELECT ' . call('SHOW temp_tablespaces'), '{"temp_tablespaces": "elsewhere"}'), 'a tablespace for temporary files');
+sql(q{
+	CREATE FUNCTION spill() RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		sorted CURSOR FOR SELECT repeat(i::text, 100) AS t FROM generate_series(1, 30000) i ORDER BY t DESC;
+	BEGIN
+		OPEN sorted;
+		MOVE sorted;
+		RETURN (SELECT count(*) > 0 FROM pg_ls_tmpdir((SELECT oid FROM pg_tablespace WHERE spcname = 'elsewhere')));
+	END $$});
+my $spill = 'SELECT r FROM ' . call('SELECT spill() AS there') . ' r';
+is(sql($spill), '{"there": true}', 'it is used');
+sql('SELECT ' . call(q{SET temp_tablespaces = ''}));
+is(sql($spill), '{"there": true}', 'also after a caller who wanted none');
+sql($_) foreach ('ALTER SYSTEM RESET temp_tablespaces', 'SELECT pg_reload_conf()');
+
 # ---- the death of a caller -----------------------------------------------
 
 my $at_work = q{FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type = 'dbopt session'};
