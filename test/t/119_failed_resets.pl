@@ -45,7 +45,12 @@ sub lost
 
 sub remember
 {
+	my ($none_temporary) = @_;
+
 	wait_for(q{SELECT count(*) = 1 FROM dbopt_pool_sessions() WHERE state = 'idle'}, 'there is a session');
+
+	# With temporary objects to be dropped, the reset has a transaction.
+	sql(q{SELECT dbopt_with_connection('CREATE TEMPORARY TABLE own ()')}) unless $none_temporary;
 	$offset = -s $node->logfile;
 	$lost = lost();
 	$pid = sql('SELECT pid FROM dbopt_pool_sessions()');
@@ -101,6 +106,14 @@ remember();
 like(failure("SELECT dbopt_with_connection('SELECT @{[ spoil(0) ]}; SELECT 1 / 0')"),
 	qr/ERROR:  22012: division by zero/, 'a call that fails has its own error');
 is_replaced('a call that fails');
+
+# One without a transaction.
+remember('none temporary');
+is( sql(q{SELECT count(*) FROM dbopt_with_connection(
+		'SELECT handle(jsonb_populate_record(NULL::events, jsonb_build_object(''id'', 0, ''act'', ''spoil_setting'', ''arg'', '''')))')}),
+	1, 'a setting that cannot be taken back');
+is(sql('DELETE FROM done RETURNING id'), 0, '... and what is written besides');
+is_replaced('a setting');
 
 remember();
 sql(q{INSERT INTO events VALUES (1, 'EVENT', 'spoil_commit', '2')});
