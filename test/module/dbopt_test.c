@@ -22,7 +22,6 @@
 #include "storage/fd.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -286,27 +285,6 @@ spoil_commit(const char *arg)
 	strlcpy(commit_code, arg == NULL ? "AB123" : arg + 1, sizeof(commit_code));
 }
 
-static int	spoiled = 0;
-
-static void
-fail_to_forget(int newval, void *extra)
-{
-	if (spoiled != 0 && newval == 0)
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE('A', 'B', '1', '2', '3')),
-				 errmsg("failed in C")));
-}
-
-/* Makes a setting that cannot be taken back. */
-static void
-spoil_setting(const char *arg)
-{
-	DefineCustomIntVariable("dbopt_test.spoiled", "Cannot be reset.", NULL,
-							&spoiled, 0, 0, 1, PGC_USERSET, 0,
-							NULL, fail_to_forget, NULL);
-	SetConfigOption("dbopt_test.spoiled", "1", PGC_USERSET, PGC_S_SESSION);
-}
-
 static bool starved = false;
 
 static void
@@ -392,7 +370,6 @@ static const Act acts[] = {
 	{"fail_in_subtransactions", fail_in_subtransactions},
 	{"commit", commit},
 	{"spoil_commit", spoil_commit},
-	{"spoil_setting", spoil_setting},
 	{"starve", starve},
 	{"crash_then_starve", crash_then_starve},
 	{"measure", measure}

@@ -17,7 +17,7 @@ sub build_module
 {
 	my $dir = PostgreSQL::Test::Utils::tempdir;
 
-	foreach my $file (qw(Makefile dbopt_test.c hold.c hooks.c linger.c))
+	foreach my $file (qw(Makefile dbopt_test.c hold.c hooks.c linger.c spoil.c))
 	{
 		copy("$FindBin::RealBin/../module/$file", $dir) or die "$file: $!";
 	}
