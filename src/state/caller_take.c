@@ -130,17 +130,14 @@ has_spare_cpus(const Survey *survey)
 }
 
 /*
- * Where CPUs are to spare, the session that may still be awake.  Else the one
- * near: waking a process on another CPU takes longer, and the kernel seldom moves
- * two together that are both at work.
+ * Waking a process on another CPU takes longer, and the kernel seldom moves two
+ * together that are both at work.
  */
 static int
-choose(const Survey *survey, bool spare_cpus)
+choose(const Survey *survey)
 {
-	int			first = spare_cpus ? survey->known : survey->near;
-	int			second = spare_cpus ? survey->near : survey->known;
-
-	return first >= 0 ? first : second >= 0 ? second : survey->last;
+	return survey->near >= 0 ? survey->near :
+		survey->known >= 0 ? survey->known : survey->last;
 }
 
 /*
@@ -159,7 +156,7 @@ dbopt_caller_take_session(DbOptCaller *caller, shm_mq *queue)
 	if (!find_session(caller, &survey))
 		return -1;
 	job.awake = caller->awake = has_spare_cpus(&survey);
-	number = choose(&survey, job.awake);
+	number = choose(&survey);
 	session = dbopt_session_slot(number);
 	database = dbopt_database_slot(session->database);
 	job.caller = DBOPT_MY_PROC_NUMBER;

@@ -141,8 +141,8 @@ is($caller->query_safe(q{SELECT count(*) FROM generate_series(1, 200) i, LATERAL
 continue_scheduler();
 $caller->quit;
 
-# Of two sessions that have just worked, a caller takes the one that it has just
-# had, or one on its own CPU.  The scheduler is stopped, so that it can find them idle at once; each round
+# Of two sessions that have just worked, a caller takes the one on its own CPU,
+# else the one that it has just had.  The scheduler is stopped, so that it can find them idle at once; each round
 # begins when both have ended their work.
 SKIP:
 {
@@ -189,7 +189,7 @@ SKIP:
 	}
 	continue_scheduler();
 	cmp_ok($close, '>=', 16, 'a caller takes the session on its own CPU, but where it came late');
-	cmp_ok($same, '>=', 8, 'and while there is nobody else, the one that it has just had');
+	cmp_ok($same, '>=', 8, 'and where none is, the one that it has just had');
 	$taker->quit;
 	system_or_bail('taskset', '-pc', $list, $_) foreach @sessions;
 }
