@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -24,6 +23,7 @@
 #include "engine/pooled.h"
 #include "engine/session.h"
 #include "engine/session_failure.h"
+#include "engine/session_signals.h"
 #include "engine/worker.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -37,7 +37,6 @@
 #include "state/solo.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -52,8 +51,6 @@ typedef enum SessionOrder
 
 static DbOptWorkerTarget target;
 static bool quiet = false;		/* see session_failure.h */
-static volatile uint64 current_call = 0;	/* of a caller; 0: none */
-static volatile sig_atomic_t told_to_end = false;	/* by a signal */
 
 /* ---- coming and going ---------------------------------------------------- */
 
@@ -216,55 +213,6 @@ set_defaults(void)
 }
 
 /*
- * A caller's cancel, or one of a declaration's build, that arrives when another
- * job has begun, or when the session has given back its slot, is nobody's.  One
- * who drops the extension may have sent the same signal.
- */
-static void
-handle_cancel(SIGNAL_ARGS)
-{
-	DbOptSession *session = dbopt_my_session;
-	uint64		call;
-
-	if (session == NULL)
-		return;
-	call = pg_atomic_exchange_u64(&session->cancel, 0);
-	if (call == 0 || call == current_call || dbopt_session_builds(call) ||
-		session->dismissed)
-		StatementCancelHandler(postgres_signal_arg);
-}
-
-/*
- * An end that somebody else wants counts against no event, which is delivered
- * again.  A handler that ends its own session would be called for ever:
- * pg_terminate_backend() of oneself is a cancel, and so a failure; other ways
- * are noted by note_departure().
- */
-static void
-handle_terminate(int signal, siginfo_t *info, void *context)
-{
-	if (info->si_pid == MyProcPid && current_call == 0)
-		StatementCancelHandler(signal);
-	else
-	{
-		told_to_end = true;
-		die(signal);
-	}
-}
-
-static void
-catch_terminate(void)
-{
-	struct sigaction action = {0};
-
-	action.sa_sigaction = handle_terminate;
-	action.sa_flags = SA_RESTART | SA_SIGINFO;
-	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGTERM, &action, NULL) != 0)
-		elog(ERROR, "could not install a signal handler: %m");
-}
-
-/*
  * Before the transaction is rolled back, and others may run its events.  With
  * a code other than 0 and 1 the postmaster takes the end for a crash of the
  * server; by exit(), which PostgreSQL's own code never calls there, a handler
@@ -273,7 +221,7 @@ catch_terminate(void)
 static void
 note_departure(int code, Datum arg)
 {
-	if (told_to_end || !dbopt_departure_note())
+	if (dbopt_session_told_to_end() || !dbopt_departure_note())
 		return;
 	dbopt_departure_begin();
 	if (code != 0 && code != 1)
@@ -291,9 +239,7 @@ connect_session(void)
 
 	if (!attach_slot(&dboid, &roleid))
 		proc_exit(0);
-	pqsignal(SIGINT, handle_cancel);
-	dbopt_worker_signals();
-	catch_terminate();
+	dbopt_session_signals();
 	dbopt_session_failure_watch(quiet);
 	BackgroundWorkerInitializeConnectionByOid(dboid, roleid,
 											  DBOPT_SESSION_FLAGS);
@@ -362,7 +308,7 @@ next_order(DbOptJob *job)
 	{
 		order = ORDER_RUN;
 		*job = session->job;
-		current_call = job->kind == DBOPT_JOB_SQL ? job->ticket : 0;
+		dbopt_session_serves(job->kind == DBOPT_JOB_SQL ? job->ticket : 0);
 		QueryCancelPending = false; /* of the last job: callers cancel under
 									 * the lock */
 	}

@@ -142,8 +142,8 @@ continue_scheduler();
 $caller->quit;
 
 # Of two sessions that have just worked, a caller takes the one on its own CPU,
-# else the one that it has just had.  The scheduler is stopped, so that it can find them idle at once; each round
-# begins when both have ended their work.
+# else the one that it has just had.  The scheduler is stopped, so that it can
+# find them idle at once; each round begins when they have ended their work.
 SKIP:
 {
 	my ($list) = `taskset -pc $$` =~ /: (.*)/;
@@ -158,8 +158,9 @@ SKIP:
 	sql(q{CREATE PROCEDURE begin_round() LANGUAGE plpgsql AS $$
 		BEGIN
 			PERFORM pg_advisory_unlock(1);
-			WHILE (SELECT used > 0 FROM dbopt_pool_stats()) LOOP
-				-- a moment
+			FOR i IN 1 .. 10000 LOOP
+				EXIT WHEN (SELECT used = 0 FROM dbopt_pool_stats());
+				PERFORM pg_sleep(0.001); -- until the condition holds
 			END LOOP;
 		END$$});
 	my $get_pid = q{SELECT r -> 'pid' FROM dbopt_with_connection('SELECT pg_backend_pid() AS pid') r};

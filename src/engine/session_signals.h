@@ -1,0 +1,17 @@
+/*
+ * session_signals.h
+ *		What a pool session does when it is told to stop, or to end.
+ */
+#ifndef DBOPT_SESSION_SIGNALS_H
+#define DBOPT_SESSION_SIGNALS_H
+
+/* From now on cancels and ends that are for this session reach it. */
+extern void dbopt_session_signals(void);
+
+/* The call of a caller that the session has begun; 0: another job. */
+extern void dbopt_session_serves(uint64 call);
+
+/* Has somebody else told it to end? */
+extern bool dbopt_session_told_to_end(void);
+
+#endif							/* DBOPT_SESSION_SIGNALS_H */
