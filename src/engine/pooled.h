@@ -110,6 +110,21 @@ extern struct _DestReceiver *dbopt_pooled_rows_create(void);
 extern void dbopt_pooled_rows_store(const char *message, Size length,
 									Tuplestorestate *store, TupleDesc desc);
 
+/* ---- pooled_breaker.c: the circuit breaker "database" --------------------- */
+
+/*
+ * By the caller: asks whether the call may go on, and raises 57P03 if not; gives
+ * back what nothing has been reported of; reports how the call has ended.
+ */
+extern void dbopt_pooled_breaker_ask(void);
+extern void dbopt_pooled_breaker_release(void);
+extern void dbopt_pooled_breaker_success(void);
+extern void dbopt_pooled_breaker_failure(void);
+extern void dbopt_pooled_breaker_error(const ErrorData *error);
+
+/* Its slot, for the log. */
+extern int	dbopt_pooled_breaker_slot(void);
+
 /* ---- pooled_wait.c: the caller's waits ----------------------------------- */
 
 /* Raises 53300 with the reason. */

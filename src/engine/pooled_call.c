@@ -9,7 +9,6 @@
 #include "postgres.h"
 
 #include "compat.h"
-#include "engine/config.h"
 #include "engine/latch_spin.h"
 #include "engine/pooled.h"
 #include "libpq/pqmq.h"
@@ -17,7 +16,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "state/caller.h"
-#include "state/circuit.h"
 #include "state/guc.h"
 #include "state/log_line.h"
 #include "storage/latch.h"
@@ -25,8 +23,6 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-#define BREAKER "database"
 
 typedef struct PooledCall
 {
@@ -40,94 +36,10 @@ typedef struct PooledCall
 } PooledCall;
 
 /* What has to be given back when the call ends; one call at a time. */
-static DbOptAdmission admission;
-static int	breaker = -1;
 static shm_mq_handle *queue = NULL; /* NULL: the answer has been read */
 static MemoryContext queue_context = NULL;
 
-static DbOptSpin answers;
-
-/* ---- the breaker --------------------------------------------------------- */
-
-static const DbOptPolicy *
-find_policy(void)
-{
-	const DbOptPolicy *policy = dbopt_config_policy(dbopt_config_get(),
-													BREAKER);
-
-	if (policy == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("retry policy \"%s\" does not exist", BREAKER),
-				 errhint("Put it back into the table dbopt_retry_policy.")));
-	return policy;
-}
-
-static void
-ask_breaker(void)
-{
-	int			slot = dbopt_handler_find(MyDatabaseId, 0);
-	TimestampTz until;
-
-	admission = dbopt_circuit_admit(slot, &find_policy()->breaker, 1);
-	breaker = slot;
-	if (admission.granted > 0)
-		return;
-	until = dbopt_circuit_blocked_until(slot);
-	ereport(ERROR,
-			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-			 errmsg("circuit breaker \"%s\" is open", BREAKER),
-			 until == 0 || until == PG_INT64_MAX ?
-			 errdetail("It stays so until it is reset, or a trial has succeeded.") :
-			 errdetail("It stays so until %s.", timestamptz_to_str(until)),
-			 errhint("dbopt_reset_circuit_breaker('%s') closes it.", BREAKER)));
-}
-
-/* A call that ends without a verdict leaves the breaker as it was. */
-static void
-release_breaker(void)
-{
-	if (admission.granted > 0)
-		dbopt_circuit_release(breaker, &admission, 1);
-	admission.granted = 0;
-}
-
-/*
- * A conflict between transactions is retryable, but says nothing about the
- * database: it has answered.
- */
-static bool
-counts(const ErrorData *error)
-{
-	const DbOptPolicy *policy = find_policy();
-
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-		ERRCODE_TRANSACTION_ROLLBACK ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		return false;
-	return dbopt_classify(policy->rules, policy->nrules,
-						  policy->retry_unknown,
-						  unpack_sql_state(error->sqlerrcode),
-						  error->message);
-}
-
-static void
-report_failure(bool counts)
-{
-	DbOptAdmission reported = admission;
-
-	admission.granted = 0;
-	dbopt_circuit_failure(breaker, &reported, counts);
-}
-
-static void
-report_success(void)
-{
-	DbOptAdmission reported = admission;
-
-	admission.granted = 0;
-	dbopt_circuit_success(breaker, &reported, 1);
-}
+static DbOptSpin answers;		/* whether to wait awake for one */
 
 /* ---- beginning and end --------------------------------------------------- */
 
@@ -169,7 +81,7 @@ call_ended(dsm_segment *segment, Datum arg)
 		close_queue();
 	}
 	dbopt_caller_leave();
-	release_breaker();
+	dbopt_pooled_breaker_release();
 }
 
 /*
@@ -184,7 +96,7 @@ begin_call(PooledCall *call, const DbOptPooledRequest *request)
 	dbopt_pooled_segment_make(request, &call->segment);
 	on_dsm_detach(call->segment.segment, call_ended,
 				  PointerGetDatum(call->segment.gone));
-	ask_breaker();
+	dbopt_pooled_breaker_ask();
 	open_queue(&call->segment);
 	call->deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -243,14 +155,14 @@ raise_lost(const char *detail)
 {
 	DbOptLogLine line = {
 		.kind = DBOPT_LOG_POOL,
-		.slot = breaker,
+		.slot = dbopt_pooled_breaker_slot(),
 		.message = "a dbopt session has died at work",
 		.sqlstate = "08006",
 		.subject = "role",
 		.subject_value = GetUserNameFromId(GetUserId(), true)
 	};
 
-	report_failure(true);
+	dbopt_pooled_breaker_failure();
 	dbopt_log_line(&line);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -299,7 +211,7 @@ log_no_session(const DbOptCaller *caller)
 {
 	DbOptLogLine line = {
 		.kind = DBOPT_LOG_POOL,
-		.slot = breaker,
+		.slot = dbopt_pooled_breaker_slot(),
 		.message = "a caller has found no pool session in time",
 		.sqlstate = "53300",
 		.duration = GetCurrentTimestamp() - caller->since,
@@ -322,7 +234,7 @@ patience(const PooledCall *call, const DbOptCaller *caller)
 										   call->deadline);
 	if (left <= 0)
 	{
-		report_failure(true);
+		dbopt_pooled_breaker_failure();
 		log_no_session(caller);
 		dbopt_pooled_raise_no_session(caller);
 	}
@@ -391,9 +303,9 @@ dbopt_pooled_call(const DbOptPooledRequest *request, Tuplestorestate *store,
 	close_queue();
 	dbopt_caller_answered();
 	if (call.error == NULL)
-		report_success();
+		dbopt_pooled_breaker_success();
 	else
-		report_failure(counts(call.error));
+		dbopt_pooled_breaker_error(call.error);
 	dsm_detach(call.segment.segment);
 	MemoryContextDelete(call.scratch);
 	if (call.error != NULL)
