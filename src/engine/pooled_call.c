@@ -149,7 +149,7 @@ pass_notice(const PooledCall *call, const char *data, Size length)
 	MemoryContextReset(call->scratch);
 }
 
-/* The session's end need not be the caller's. */
+/* The session's end need not be the caller's; but where it is, that is said. */
 static void
 raise_lost(const char *detail)
 {
@@ -162,6 +162,7 @@ raise_lost(const char *detail)
 		.subject_value = GetUserNameFromId(GetUserId(), true)
 	};
 
+	CHECK_FOR_INTERRUPTS();
 	dbopt_pooled_breaker_failure();
 	dbopt_log_line(&line);
 	ereport(ERROR,
@@ -242,6 +243,19 @@ patience(const PooledCall *call, const DbOptCaller *caller)
 }
 
 /*
+ * The session has gone without having opened the segment.  The caller, and
+ * maybe it, stand in the queue of messages already: it is made anew.
+ */
+static void
+wait_again(const PooledCall *call)
+{
+	close_queue();
+	(void) shm_mq_create(call->segment.queue, DBOPT_POOLED_QUEUE_SIZE);
+	open_queue(&call->segment);
+	dbopt_caller_wait_again();
+}
+
+/*
  * Sleeps until the session may have said something.  False: it has gone.
  */
 static bool
@@ -251,6 +265,12 @@ sleep_until_news(const PooledCall *call)
 	int			events;
 
 	dbopt_caller_look(&caller);
+	if (caller.state == DBOPT_CALLER_RETURNED)
+	{
+		wait_again(call);
+		caller.state = DBOPT_CALLER_WAITING;
+		caller.awake = false;
+	}
 	if (caller.state == DBOPT_CALLER_LOST)
 		return false;
 	if (caller.awake)

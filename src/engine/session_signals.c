@@ -81,6 +81,12 @@ dbopt_session_serves(uint64 call)
 }
 
 bool
+dbopt_session_served(uint64 call)
+{
+	return current_call == call;
+}
+
+bool
 dbopt_session_told_to_end(void)
 {
 	return told_to_end;

@@ -8,8 +8,12 @@
 /* From now on cancels and ends that are for this session reach it. */
 extern void dbopt_session_signals(void);
 
-/* The call of a caller that the session has begun; 0: another job. */
+/*
+ * The call of a caller that the session begins; 0: another job.  And: was that
+ * the last that it has begun?
+ */
 extern void dbopt_session_serves(uint64 call);
+extern bool dbopt_session_served(uint64 call);
 
 /* Has somebody else told it to end? */
 extern bool dbopt_session_told_to_end(void);

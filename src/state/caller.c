@@ -77,6 +77,21 @@ dbopt_caller_look(DbOptCaller *copy)
 }
 
 /*
+ * The session that it was given to has not begun.  It keeps its ticket, and so
+ * comes before all who are still waiting.
+ */
+void
+dbopt_caller_wait_again(void)
+{
+	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
+	Assert(my_slot()->state == DBOPT_CALLER_RETURNED);
+	my_slot()->state = DBOPT_CALLER_WAITING;
+	pg_atomic_fetch_add_u32(&dbopt_shared->callers, 1);
+	LWLockRelease(dbopt_shared->lock);
+	dbopt_scheduler_wake(MyDatabaseId);
+}
+
+/*
  * The session's last word is here: there is nothing to cancel.
  */
 void
@@ -206,7 +221,7 @@ dbopt_caller_serve(const DbOptJob *job, int session, TimestampTz now)
 }
 
 void
-dbopt_caller_lose(const DbOptJob *job)
+dbopt_caller_lose(const DbOptJob *job, bool begun)
 {
 	DbOptCaller *caller = dbopt_caller_slot(job->caller);
 
@@ -214,7 +229,7 @@ dbopt_caller_lose(const DbOptJob *job)
 	if (caller->state != DBOPT_CALLER_SERVED ||
 		caller->ticket != job->ticket)
 		return;
-	caller->state = DBOPT_CALLER_LOST;
+	caller->state = begun ? DBOPT_CALLER_LOST : DBOPT_CALLER_RETURNED;
 	dbopt_process_wake(job->caller);
 }
 

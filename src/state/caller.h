@@ -26,11 +26,13 @@ typedef struct DbOptWaitingCaller
 /*
  * By the caller: into the queue, with the segment that the session is to open
  * and the queue of messages in it, whose receiver it is by then; a copy of its
- * slot; its call has ended, and a session that is still at it is cancelled.
+ * slot; its session has not begun, and it waits for another; the answer is here;
+ * its call has ended, and a session that is still at it is cancelled.
  */
 extern void dbopt_caller_enter(Oid roleid, int role_limit,
 							   dsm_handle segment, shm_mq *queue);
 extern void dbopt_caller_look(DbOptCaller *copy);
+extern void dbopt_caller_wait_again(void);
 extern void dbopt_caller_answered(void);
 extern void dbopt_caller_leave(void);
 
@@ -51,11 +53,11 @@ extern void dbopt_callers_tell(Oid dboid, Oid roleid, const char *error_code,
 /*
  * Under dbopt_shared->lock: a session, by its slot, is about to get the job;
  * false: the caller has gone.  It is woken by the session.  And: that session
- * has gone.
+ * has gone, after it had begun with the job or not.
  */
 extern bool dbopt_caller_serve(const DbOptJob *job, int session,
 							   TimestampTz now);
-extern void dbopt_caller_lose(const DbOptJob *job);
+extern void dbopt_caller_lose(const DbOptJob *job, bool begun);
 
 /*
  * Whom a process waits for, by its pid: the session that runs its SQL, 0 for

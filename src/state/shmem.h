@@ -227,6 +227,8 @@ typedef enum DbOptCallerState
 	DBOPT_CALLER_NONE,			/* the slot is not in use */
 	DBOPT_CALLER_WAITING,		/* for a session */
 	DBOPT_CALLER_SERVED,		/* a session has its statements */
+	DBOPT_CALLER_RETURNED,		/* that session has gone without a look at
+								 * them */
 	DBOPT_CALLER_LOST			/* that session has gone */
 } DbOptCallerState;
 
