@@ -64,7 +64,7 @@ my $waiting = q{(SELECT waiting FROM dbopt_pool_stats())};
 
 sql(q{
 	CREATE EXTENSION dbopt CASCADE;
-	CREATE ROLE app LOGIN;
+	CREATE ROLE app LOGIN IN ROLE pg_read_all_stats;
 	CREATE ROLE limited LOGIN CONNECTION LIMIT 1;
 	CREATE TABLE span (n serial, name text, a timestamptz, b timestamptz DEFAULT clock_timestamp());
 	GRANT ALL ON span, span_n_seq TO app, limited;
@@ -122,6 +122,14 @@ wait_for("SELECT $waiting = 7", 'and one of another role');
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 $_->finish foreach @callers;
 is(sql(q{SELECT string_agg(name, ' ' ORDER BY n) FROM span}), '1 2 3 4 5 6 app', 'they are served in the order of their arrival');
+
+# The session of one role makes room for that of another.
+sql('TRUNCATE span');
+@callers = start_psql(
+	map { $_ . q{SELECT dbopt_with_connection($$INSERT INTO span (name) SELECT count(*) FROM pg_stat_activity
+		WHERE backend_type = 'dbopt session'$$);} x 20 } ('SET ROLE app;', '') x 4);
+$_->finish foreach @callers;
+is(sql('SELECT count(*), min(name), max(name) FROM span'), '160|1|1', 'two roles do not have more sessions than pool_max, either');
 
 # Callers of one role that come again and again do not keep another's waiting.
 $node->safe_psql('postgres', 'TRUNCATE span');
@@ -188,8 +196,10 @@ set_reload('dbopt.pool_min = 3');
 set_reload(q{dbopt.pool_acquire_timeout = '60 s'});
 $node->restart;
 wait_for('SELECT free = 3 AND total = 3 FROM dbopt_pool_stats()', 'after a restart, pool_min sessions are ready');
+set_reload('dbopt.pool_min = 5');
+wait_for('SELECT free = 5 AND total = 5 FROM dbopt_pool_stats()', 'pool_min can be raised, though there is no work for more');
 set_reload('dbopt.pool_min = 1');
-wait_for('SELECT total = 1 FROM dbopt_pool_stats()', 'pool_min can be lowered');
+wait_for('SELECT total = 1 FROM dbopt_pool_stats()', '... and lowered');
 
 # ---- nothing is left -----------------------------------------------------
 
