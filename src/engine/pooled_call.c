@@ -84,6 +84,15 @@ call_ended(dsm_segment *segment, Datum arg)
 	dbopt_pooled_breaker_release();
 }
 
+/* From now on the caller waits for a session. */
+static void
+set_deadline(PooledCall *call)
+{
+	call->deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									dbopt_pool_limits().acquire_timeout);
+}
+
 /*
  * From the time on that the breaker has let the call through, whatever ends the
  * call tells it so.
@@ -98,9 +107,7 @@ begin_call(PooledCall *call, const DbOptPooledRequest *request)
 				  PointerGetDatum(call->segment.gone));
 	dbopt_pooled_breaker_ask();
 	open_queue(&call->segment);
-	call->deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									dbopt_pool_limits().acquire_timeout);
+	set_deadline(call);
 	dbopt_caller_enter(GetUserId(), request->role_limit,
 					   dsm_segment_handle(call->segment.segment),
 					   call->segment.queue);
@@ -247,11 +254,12 @@ patience(const PooledCall *call, const DbOptCaller *caller)
  * maybe it, stand in the queue of messages already: it is made anew.
  */
 static void
-wait_again(const PooledCall *call)
+wait_again(PooledCall *call)
 {
 	close_queue();
 	(void) shm_mq_create(call->segment.queue, DBOPT_POOLED_QUEUE_SIZE);
 	open_queue(&call->segment);
+	set_deadline(call);
 	dbopt_caller_wait_again();
 }
 
@@ -259,7 +267,7 @@ wait_again(const PooledCall *call)
  * Sleeps until the session may have said something.  False: it has gone.
  */
 static bool
-sleep_until_news(const PooledCall *call)
+sleep_until_news(PooledCall *call)
 {
 	DbOptCaller caller;
 	int			events;
@@ -268,8 +276,7 @@ sleep_until_news(const PooledCall *call)
 	if (caller.state == DBOPT_CALLER_RETURNED)
 	{
 		wait_again(call);
-		caller.state = DBOPT_CALLER_WAITING;
-		caller.awake = false;
+		return true;
 	}
 	if (caller.state == DBOPT_CALLER_LOST)
 		return false;

@@ -298,6 +298,9 @@ dbopt_session_report_idle(const DbOptJobResult *result)
 		dbopt_scheduler_wake(session->dboid);
 }
 
+/*
+ * What a session is given that has been told to end, it does not begin with.
+ */
 static SessionOrder
 next_order(DbOptJob *job)
 {
@@ -305,7 +308,7 @@ next_order(DbOptJob *job)
 	SessionOrder order = ORDER_WAIT;
 
 	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
-	if (session->state == DBOPT_SESSION_BUSY)
+	if (session->state == DBOPT_SESSION_BUSY && !ProcDiePending)
 	{
 		order = ORDER_RUN;
 		*job = session->job;

@@ -85,9 +85,20 @@ dbopt_worker_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
+/* A cancel comes too late for what it was meant for. */
+static void
+check_for_interrupts_but_cancels(void)
+{
+	HOLD_CANCEL_INTERRUPTS();
+	CHECK_FOR_INTERRUPTS();
+	RESUME_CANCEL_INTERRUPTS();
+	QueryCancelPending = false;
+}
+
 /*
  * Statistics that were reported too recently to be sent at once are sent at
- * the end of a long sleep, as a client's backend does it.
+ * the end of a long sleep, as a client's backend does it.  An interrupt may have
+ * come while something else was waited for, and its latch been reset there.
  */
 void
 dbopt_worker_sleep(TimestampTz until, uint32 wait_event)
@@ -96,6 +107,7 @@ dbopt_worker_sleep(TimestampTz until, uint32 wait_event)
 	long		timeout = -1;
 	long		flush;
 
+	check_for_interrupts_but_cancels();
 	flush = pgstat_report_stat(false);
 	if (until != DBOPT_NEVER)
 	{
@@ -115,8 +127,7 @@ dbopt_worker_sleep(TimestampTz until, uint32 wait_event)
 		flush > 0)
 		pgstat_report_stat(true);
 	ResetLatch(MyLatch);
-	QueryCancelPending = false; /* too late for what it was meant for */
-	CHECK_FOR_INTERRUPTS();
+	check_for_interrupts_but_cancels();
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	if (ConfigReloadPending)

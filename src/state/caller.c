@@ -77,15 +77,20 @@ dbopt_caller_look(DbOptCaller *copy)
 }
 
 /*
- * The session that it was given to has not begun.  It keeps its ticket, and so
- * comes before all who are still waiting.
+ * The session that it was given to has not begun.  It asks for another one, and
+ * keeps its ticket, and so comes before all who are still waiting.
  */
 void
 dbopt_caller_wait_again(void)
 {
+	DbOptCaller *caller = my_slot();
+
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	Assert(my_slot()->state == DBOPT_CALLER_RETURNED);
-	my_slot()->state = DBOPT_CALLER_WAITING;
+	Assert(caller->state == DBOPT_CALLER_RETURNED);
+	count(DBOPT_POOL_ACQUIRE_REQUEST);
+	caller->state = DBOPT_CALLER_WAITING;
+	caller->awake = false;
+	caller->error_code[0] = caller->error[0] = '\0';
 	pg_atomic_fetch_add_u32(&dbopt_shared->callers, 1);
 	LWLockRelease(dbopt_shared->lock);
 	dbopt_scheduler_wake(MyDatabaseId);

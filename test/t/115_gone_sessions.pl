@@ -91,7 +91,7 @@ end_session();
 is(answer($calls[ $_ - 1 ]), qq({"n": $_}), "call $_ is done") foreach 1 .. 3;
 is(sql('SELECT string_agg(n::text, $$ $$ ORDER BY n) FROM note'), '1 2 3', '... once each');
 is(sql("SELECT count(*) FROM note WHERE pid = $session"), 0, '... by another session');
-is(sql($events), "acquireFail|0\nacquireRequest|4\nacquireSuccess|5", '... and two sessions were given for one call');
+is(sql($events), "acquireFail|0\nacquireRequest|5\nacquireSuccess|5", '... and two sessions were given for one call');
 
 # One that is cancelled meanwhile is done by nobody.
 my $call = given_call(4);
@@ -100,6 +100,32 @@ like(answer($call), qr/canceling statement due to user request/, 'a caller is ca
 end_session();
 is(answer(call(5)), '{"n": 5}', 'the next is served');
 is(sql('SELECT count(*) FROM note WHERE n = 4'), 0, '... and the one that was cancelled is not done');
+
+# One that is told to end while its caller does not read what it says ends, and
+# the call is not given to another one: it had begun.  Its work takes so long that
+# it has no statistics to report a second later, and so nothing else to wake for.
+my $deaf = asked(undef, on_error_stop => 0);
+my $pid = $deaf->query_safe('SELECT pg_backend_pid()');
+$deaf->query_safe('SET ROLE app');
+my $lock = asked();
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$deaf->query_until(qr/called/, q{\echo called
+	SELECT dbopt_with_connection($$DO 'BEGIN
+		PERFORM pg_advisory_xact_lock_shared(1);
+		PERFORM pg_sleep(1.5); -- work
+		RAISE EXCEPTION ''%'', repeat(''x'', 200000);
+	END'$$);
+});
+wait_for('(SELECT count(*) = 1 FROM pg_locks WHERE NOT granted)', 'a session is at work');
+$session = sql('SELECT pid FROM pg_locks WHERE NOT granted');
+kill 'STOP', $pid;
+$lock->query_safe('SELECT pg_advisory_unlock(1)');
+wait_for("(SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $session)", 'its answer waits for room');
+sql("SELECT pg_terminate_backend($session)");
+wait_for("(SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $session)", 'it ends when it is told to');
+kill 'CONT', $pid;
+$deaf->query('SELECT 1');
+like($deaf->{stderr}, qr/ERROR:  the pool session that ran the statement has gone/, 'its caller is told');
 
 # There is no other session for it.
 set_reload(q{dbopt.pool_acquire_timeout = '1 s'});

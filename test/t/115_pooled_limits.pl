@@ -76,7 +76,7 @@ cmp_ok($session, '<', 500_000, 'nor in the session');
 
 # While 100 MB of them are on their way, some of them say what the session has.
 is( sql( q{SELECT max((x ->> 'b')::bigint) - min((x ->> 'b')::bigint) < 1000000 FROM }
-		  . call(qq{SELECT repeat('x', 1000) AS t, CASE WHEN i % 20000 = 0 THEN ($bytes WHERE i > 0) END AS b FROM generate_series(1, 100000) i})
+		  . call(qq{SELECT repeat('x', 1000) AS t, i::numeric AS n, CASE WHEN i % 20000 = 0 THEN ($bytes WHERE i > 0) END AS b FROM generate_series(1, 100000) i})
 		  . ' x'),
 	't',
 	'while rows are sent, the session holds few of them');
