@@ -25,24 +25,40 @@
 
 /* ---- definitions --------------------------------------------------------- */
 
-/* NULL: it is not an index, or in somebody's hands. */
+static char *
+print_definition(Oid index)
+{
+	int			guc_level = NewGUCNestLevel();
+	char	   *definition;
+
+	dbopt_index_settings_pin();
+	definition = TextDatumGetCString(DirectFunctionCall1(pg_get_indexdef,
+														 ObjectIdGetDatum(index)));
+	AtEOXact_GUC(false, guc_level);
+	return definition;
+}
+
+/*
+ * NULL: it is not an index, or it or its table, which is opened for the names
+ * of its columns, is in somebody's hands.  The table comes first, as for all
+ * others.
+ */
 static char *
 definition_of(Oid index)
 {
+	Oid			table = IndexGetRelation(index, true);
 	char	   *definition = NULL;
-	int			guc_level;
 
-	if (!ConditionalLockRelationOid(index, AccessShareLock))
+	if (!OidIsValid(table) ||
+		!ConditionalLockRelationOid(table, AccessShareLock))
 		return NULL;
-	if (OidIsValid(IndexGetRelation(index, true)))
+	if (ConditionalLockRelationOid(index, AccessShareLock))
 	{
-		guc_level = NewGUCNestLevel();
-		dbopt_index_settings_pin();
-		definition = TextDatumGetCString(DirectFunctionCall1(pg_get_indexdef,
-															 ObjectIdGetDatum(index)));
-		AtEOXact_GUC(false, guc_level);
+		if (IndexGetRelation(index, true) == table)
+			definition = print_definition(index);
+		UnlockRelationOid(index, AccessShareLock);
 	}
-	UnlockRelationOid(index, AccessShareLock);
+	UnlockRelationOid(table, AccessShareLock);
 	return definition;
 }
 

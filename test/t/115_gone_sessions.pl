@@ -10,12 +10,14 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use TestModule;
 
+my $dir = build_module();
 my $node = PostgreSQL::Test::Cluster->new('gone_sessions');
 $node->init;
 $node->append_conf(
-	'postgresql.conf', q{
-	shared_preload_libraries = 'dbopt'
+	'postgresql.conf', qq{
+	shared_preload_libraries = 'dbopt, $dir/dbopt_test'
 	fsync = off
 	dbopt.pool_min = 0
 	dbopt.pool_max = 1
@@ -130,9 +132,9 @@ like($deaf->{stderr}, qr/ERROR:  the pool session that ran the statement has gon
 # There is no other session for it.
 set_reload(q{dbopt.pool_acquire_timeout = '1 s'});
 $call = given_call(6);
-sql('ALTER ROLE app NOLOGIN');
+sql('ALTER ROLE app SET dbopt_test.refuse = on');
 end_session();
-like(answer($call), qr/role "app" is not permitted to log in/, 'a caller for whom there is none any more is told why');
+like(answer($call), qr/The last session could not be created: no query is planned/, 'a caller for whom there is none any more is told why');
 is(sql("SELECT $waiting + used FROM dbopt_pool_stats()"), 0, 'nobody waits');
 $session = undef;
 $node->stop;

@@ -190,6 +190,26 @@ is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'drained whe
 is( $node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id), (SELECT count(*) FROM marked WHERE processed) FROM marked_effects'),
 	'11|11|11', 'each event once, and marked');
 
+# Nor is a table waited for of which there is nothing but an index that dbopt has built.
+$node->safe_psql('postgres', q{
+	CREATE TABLE goods (id int);
+	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('goods_id', 'goods', '(id)');
+	CALL dbopt_ensure_indexes('goods');
+	CREATE TABLE dropped ();
+});
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN');
+$locker->query_safe('LOCK TABLE goods');
+$node->safe_psql('postgres', q{
+	DROP TABLE dropped;
+	INSERT INTO other (event_type, aggregate_type, aggregate_id, data) VALUES ('GOODS', 'a', dbopt_uuid_v7(), '{}')});
+ok( $node->poll_query_until('postgres', q{SELECT count(*) FROM effects JOIN other USING (id) WHERE event_type = 'GOODS'}, '1'),
+	'delivery goes on beside a lock on a table with a declared index');
+is($node->safe_psql('postgres', "$waits 'dbopt scheduler'"), '0', 'and nobody waits for that');
+$locker->query_safe('DROP TABLE goods');
+$locker->query_safe('COMMIT');
+$locker->quit;
+
 is(scalar(() = slurp_file($node->logfile) =~ /table "locked" wait for a lock on it/g), 1, 'the log has said so once');
 unlike(slurp_file($node->logfile), qr/a job of handler .* failed|has ended|deadlock detected/, 'nobody has called that a failure');
 
