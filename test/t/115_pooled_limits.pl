@@ -156,6 +156,14 @@ foreach my $what (sort keys %leavings)
 	is(sql("SET ROLE app; SELECT * FROM " . call($state)), $fresh, "$what: nothing of it is left");
 }
 is(sql("SET ROLE app; SELECT * FROM " . call('SELECT pg_backend_pid() AS p')), $pid, 'all in one session');
+
+# Superusers may be others altogether.
+$fresh = sql('SELECT * FROM ' . call($state));
+foreach my $become ('SET SESSION AUTHORIZATION app', 'SET SESSION AUTHORIZATION app; SET ROLE app', 'SET ROLE app')
+{
+	is(sql('SELECT count(*) FROM ' . call("$become; SELECT current_user")), 1, $become);
+	is(sql('SELECT * FROM ' . call($state)), $fresh, '... is not left to the next');
+}
 foreach my $function ('lastval()', q{currval('numbers')})
 {
 	sql("SET ROLE app; SELECT " . call(q{SELECT nextval('numbers')}));
