@@ -338,6 +338,18 @@ is( sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
 	'scheduler is degraded: it was terminated');
 becomes('scheduler', 'healthy', 'it is back');
 
+# The postmaster starts the launcher again after a second.
+my $seen;
+foreach (1 .. 20)
+{
+	$seen = sql(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE backend_type = 'dbopt launcher';
+		SELECT status, detail FROM dbopt_health() WHERE check_name = 'scheduler'});
+	last if $seen =~ /launcher/;
+	becomes('scheduler', 'healthy', 'it was there again before anybody looked');
+}
+is($seen, "t\ndegraded|the launcher is not running", '... degraded: the launcher was terminated');
+becomes('scheduler', 'healthy', 'it is back, too');
+
 # ---- no slots ------------------------------------------------------------
 
 set('dbopt.max_workers', '1');
