@@ -177,7 +177,24 @@ is( sql(q{SET lock_timeout = '10 s'; SELECT count(*), count(waiting) FROM dbopt_
 $holder->quit;
 sql(q{SELECT dbopt_unregister_handler('three'), dbopt_detach_events('parted')});
 
-sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain(), dbopt_trip_circuit_breaker('one')});
+# A retry waits from the time on for which it was planned.
+sql(q{SELECT dbopt_reset_circuit_breaker(), dbopt_drain()});
+sql(q{UPDATE dbopt_retry_policy SET base_delay = '1 s' WHERE name = 'stubborn'});
+set('dbopt.health_backlog_age', '1 s');
+insert('TWO.FAIL');
+ok($node->poll_query_until('postgres', 'SELECT count(*) FROM dbopt_pending_retries', '1'), 'a retry is planned');
+$holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE events');
+becomes('backlog', 'degraded', 'a retry cannot be run');
+like(detail('backlog'), qr/^the oldest event waits for \d+ s, for handler "two"; locked, and not looked at: "events"$/, '... which is told');
+$holder->quit;
+sql('UPDATE gate SET fails = false');
+is(sql(q{SELECT dbopt_drain()}), 't', 'it is run');
+is_status('backlog', 'healthy', 'and nothing waits');
+sql(q{UPDATE gate SET fails = true; UPDATE dbopt_retry_policy SET base_delay = '1 h' WHERE name = 'stubborn'});
+set('dbopt.health_backlog_age', '1 min');
+
+sql(q{SELECT dbopt_trip_circuit_breaker('one')});
 insert('ONE', 1, "now() - interval '601 s'");
 is_status('backlog', 'critical', 'for ten minutes');
 sql(q{SELECT dbopt_trip_circuit_breaker('two')});
