@@ -341,9 +341,10 @@ setup_pooled() {
 }
 
 # call_rate SCRIPT CLIENTS: calls a second of all of them, each with a
-# connection of dblink's own.
+# connection of dblink's own; over long enough that where the kernel puts the
+# processes at first does not decide.
 call_rate() {
-	pgbench -n -c "$2" -j 2 -t 4000 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
+	pgbench -n -c "$2" -j 2 -T 3 -f "$work/$1.sql" bench 2>>"$logs/psql.log" |
 		sed -n 's/^tps = \([0-9.]*\).*/\1/p'
 }
 
