@@ -141,8 +141,9 @@ for (my $tries = 0; $tries < 10_000 && !$delivered; $tries++)
 ok($delivered, 'delivery goes on while a client is there');
 $client->quit;
 $begin = time;
-$node->stop('smart');
+$node->stop('smart', fail_ok => 1);    # it may be gone by now
 cmp_ok(time - $begin, '<', $timeout + 1, 'handlers do not keep it waiting');
+ok(!-e $node->data_dir . '/postmaster.pid', 'and it has stopped');
 $node->start;
 ok( $node->poll_query_until('postgres',
 		q{SELECT count(*) >= 1 FROM dbopt_pool_sessions() WHERE state = 'busy'}),
