@@ -8,8 +8,9 @@
  * if it has the same schema, name and definition.
  *
  * Two definitions are the same if PostgreSQL prints the same: under settings
- * that do not depend on who asks.  An index that is being dropped or built anew
- * is not waited for: its definition is unknown meanwhile.
+ * that do not depend on who asks.  An index that is being dropped or built anew,
+ * or whose table is locked, is not waited for: its definition is unknown
+ * meanwhile.
  */
 #include "postgres.h"
 

@@ -130,7 +130,7 @@ session_exit(int code, Datum arg)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	if (session->job.kind == DBOPT_JOB_SQL)
 		dbopt_caller_lose(&session->job,
-						  dbopt_session_served(session->job.ticket));
+						  dbopt_session_has_begun(session->job.ticket));
 	if (session->state == DBOPT_SESSION_BUSY)
 		count(session, DBOPT_POOL_ERROR);
 	dbopt_session_failure_tell(session);

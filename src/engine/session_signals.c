@@ -81,7 +81,7 @@ dbopt_session_serves(uint64 call)
 }
 
 bool
-dbopt_session_served(uint64 call)
+dbopt_session_has_begun(uint64 call)
 {
 	return current_call == call;
 }

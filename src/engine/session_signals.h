@@ -9,11 +9,11 @@
 extern void dbopt_session_signals(void);
 
 /*
- * The call of a caller that the session begins; 0: another job.  And: was that
- * the last that it has begun?
+ * The call of a caller that the session begins; 0: another job.  And: is that
+ * the last one that it has begun?
  */
 extern void dbopt_session_serves(uint64 call);
-extern bool dbopt_session_served(uint64 call);
+extern bool dbopt_session_has_begun(uint64 call);
 
 /* Has somebody else told it to end? */
 extern bool dbopt_session_told_to_end(void);

@@ -229,7 +229,7 @@ typedef enum DbOptCallerState
 	DBOPT_CALLER_SERVED,		/* a session has its statements */
 	DBOPT_CALLER_RETURNED,		/* that session has gone without a look at
 								 * them */
-	DBOPT_CALLER_LOST			/* that session has gone */
+	DBOPT_CALLER_LOST			/* it has gone, and may have run them */
 } DbOptCallerState;
 
 /*

@@ -33,8 +33,8 @@ sql(q{
 	GRANT ALL ON note TO app;
 });
 
-my $session;
-END { kill 'CONT', $session if defined $session; }
+my ($session, $caller);
+END { kill 'CONT', grep { defined } $session, $caller; }
 
 # A psql that has a number noted.
 sub call
@@ -107,7 +107,7 @@ is(sql('SELECT count(*) FROM note WHERE n = 4'), 0, '... and the one that was ca
 # the call is not given to another one: it had begun.  Its work takes so long that
 # it has no statistics to report a second later, and so nothing else to wake for.
 my $deaf = asked(undef, on_error_stop => 0);
-my $pid = $deaf->query_safe('SELECT pg_backend_pid()');
+$caller = $deaf->query_safe('SELECT pg_backend_pid()');
 $deaf->query_safe('SET ROLE app');
 my $lock = asked();
 $lock->query_safe('SELECT pg_advisory_lock(1)');
@@ -120,17 +120,18 @@ $deaf->query_until(qr/called/, q{\echo called
 });
 wait_for('(SELECT count(*) = 1 FROM pg_locks WHERE NOT granted)', 'a session is at work');
 $session = sql('SELECT pid FROM pg_locks WHERE NOT granted');
-kill 'STOP', $pid;
+kill 'STOP', $caller;
 $lock->query_safe('SELECT pg_advisory_unlock(1)');
 wait_for("(SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $session)", 'its answer waits for room');
 sql("SELECT pg_terminate_backend($session)");
 wait_for("(SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $session)", 'it ends when it is told to');
-kill 'CONT', $pid;
+kill 'CONT', $caller;
+$caller = undef;
 $deaf->query('SELECT 1');
 like($deaf->{stderr}, qr/ERROR:  the pool session that ran the statement has gone/, 'its caller is told');
 
 # There is no other session for it.
-set_reload(q{dbopt.pool_acquire_timeout = '1 s'});
+set_reload(q{dbopt.pool_acquire_timeout = '5 s'});
 $call = given_call(6);
 sql('ALTER ROLE app SET dbopt_test.refuse = on');
 end_session();
