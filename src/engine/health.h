@@ -58,7 +58,11 @@ extern char *dbopt_names_text(const DbOptNames *names);
 /* A duration in whole seconds for people: "75 s", "12 min", "3 h". */
 extern char *dbopt_age_text(int64 microseconds);
 
-/* health_stored.c: the checks that read tables, sources and transactions. */
+/*
+ * health_stored.c: the checks that read tables, sources and transactions; one
+ * of them is health_backlog.c's.
+ */
 extern void dbopt_health_look_stored(DbOptHealthLook *look);
+extern void dbopt_health_look_backlog(DbOptHealthLook *look);
 
 #endif							/* DBOPT_ENGINE_HEALTH_H */

@@ -4,17 +4,15 @@
  *		the transactions that are open.
  *
  * Run by whoever looks (health.c), as the extension's owner where tables are
- * read.  A look costs a few index entries for each cursor and a handful of
- * short queries, however many events, retries and dead letters there are.  To
- * plan these would take most of it, so that their plans are kept.
+ * read.  A look costs a handful of short queries, however many retries and dead
+ * letters there are.  To plan these would take most of it, so that their plans
+ * are kept.
  */
 #include "postgres.h"
 
 #include "access/transam.h"
 #include "catalog/pg_type_d.h"
-#include "engine/backlog.h"
 #include "engine/catalog.h"
-#include "engine/cursor.h"
 #include "engine/health.h"
 #include "engine/owner_spi.h"
 #include "engine/progress.h"
@@ -25,20 +23,11 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#define CRITICAL_FACTOR			10	/* of the settings that are ages */
 #define CRITICAL_LETTERS		100 /* times dbopt.health_dead_letters */
 
 /* A time that is stored, and ahead of the clock by this much, seconds. */
 #define DEGRADED_AHEAD			5
 #define CRITICAL_AHEAD			3600
-
-/* Degraded from a setting in milliseconds on, critical from ten times that. */
-static DbOptHealth
-judge_age(int64 microseconds, int setting)
-{
-	return dbopt_health_judge((double) microseconds, 1000.0 * setting,
-							  1000.0 * setting * CRITICAL_FACTOR);
-}
 
 /* ---- handlers and sources ------------------------------------------------ */
 
@@ -110,128 +99,6 @@ check_handlers(DbOptHealthLook *look)
 		status = DBOPT_CRITICAL;
 	dbopt_health_add(look, "handlers", status, "%s",
 					 detail == NULL ? "all are ready" : detail);
-}
-
-/* ---- the backlog --------------------------------------------------------- */
-
-/* What the look for the oldest event that waits has found. */
-typedef struct Backlog
-{
-	int64		age;			/* microseconds; -1: nothing waits */
-	const DbOptHandler *handler;	/* whose it is */
-	DbOptNames	locked;			/* tables that could not be looked at */
-} Backlog;
-
-static void
-note_age(Backlog *backlog, const DbOptHandler *handler, int64 age)
-{
-	if (age <= backlog->age)
-		return;
-	backlog->age = age;
-	backlog->handler = handler;
-}
-
-/* NULL: it cannot be read, or not without waiting. */
-static DbOptBacklogRead *
-source_open(Backlog *backlog, const DbOptSource *source)
-{
-	char	   *name;
-
-	if (dbopt_log_try_lock(source->relid, AccessShareLock))
-		return dbopt_backlog_read_begin(source);
-	name = get_rel_name(source->relid);
-	dbopt_names_add(&backlog->locked, name == NULL ? "?" : name);
-	return NULL;
-}
-
-static int
-compare_cursors(const ListCell *a, const ListCell *b)
-{
-	const DbOptCursor *one = lfirst(a);
-	const DbOptCursor *other = lfirst(b);
-
-	if (one->source_id != other->source_id)
-		return one->source_id < other->source_id ? -1 : 1;
-	return one->cursor_id < other->cursor_id ? -1 : 1;
-}
-
-/*
- * Each source is opened once, for all its cursors.  What a paused or broken
- * handler does not get has checks of its own.
- */
-static void
-look_at_events(const DbOptHealthLook *look, Backlog *backlog)
-{
-	List	   *cursors = dbopt_cursors_load();
-	const DbOptSource *source = NULL;
-	DbOptBacklogRead *reading = NULL;
-	ListCell   *cell;
-
-	list_sort(cursors, compare_cursors);
-	foreach(cell, cursors)
-	{
-		DbOptCursor *cursor = lfirst(cell);
-		DbOptHandler *handler = dbopt_cursor_handler(look->config, cursor);
-		DbOptWaiting waiting;
-
-		CHECK_FOR_INTERRUPTS();
-		if (handler == NULL || !handler->usable || handler->paused)
-			continue;
-		if (handler->source != source)
-		{
-			dbopt_backlog_read_end(reading);
-			source = handler->source;
-			reading = source_open(backlog, source);
-		}
-		if (reading != NULL &&
-			dbopt_waiting_oldest(reading, cursor, &waiting) &&
-			waiting.has_oldest && !TIMESTAMP_NOT_FINITE(waiting.oldest))
-			note_age(backlog, handler, look->now - waiting.oldest);
-	}
-	dbopt_backlog_read_end(reading);
-}
-
-/* Retries are late from the time on for which they were planned. */
-static void
-look_at_retries(const DbOptHealthLook *look, Backlog *backlog)
-{
-	for (int i = 0; i < look->nhandlers; i++)
-	{
-		TimestampTz due = pg_atomic_read_u64(&look->states[i].next_retry_at);
-
-		if (due != 0 && due < look->now && !look->handlers[i]->paused &&
-			look->handlers[i]->usable &&
-			look->states[i].breaker.state == DBOPT_BREAKER_CLOSED)
-			note_age(backlog, look->handlers[i], look->now - due);
-	}
-}
-
-static void
-check_backlog(DbOptHealthLook *look)
-{
-	Backlog		backlog = {.age = -1};
-	const char *beside = "";
-
-	if (look->config->paused)
-	{
-		dbopt_health_add(look, "backlog", DBOPT_HEALTHY,
-						 "not looked at while the database is paused");
-		return;
-	}
-	look_at_events(look, &backlog);
-	look_at_retries(look, &backlog);
-	if (backlog.locked.count > 0)
-		beside = psprintf("; locked, and not looked at: %s",
-						  dbopt_names_text(&backlog.locked));
-	if (backlog.age < 0)
-		dbopt_health_add(look, "backlog", DBOPT_HEALTHY,
-						 "no event waits%s", beside);
-	else
-		dbopt_health_add(look, "backlog",
-						 judge_age(backlog.age, dbopt_health_backlog_age),
-						 "the oldest event waits for %s, for handler \"%s\"%s",
-						 dbopt_age_text(backlog.age), backlog.handler->name,
-						 beside);
 }
 
 /* ---- what is written down ------------------------------------------------ */
@@ -391,7 +258,7 @@ check_transactions(DbOptHealthLook *look)
 	{
 		int64		age = dbopt_owner_int64(row, 1);
 		bool		writes = dbopt_owner_int64(row, 3) != 0;
-		DbOptHealth status = judge_age(age, dbopt_health_transaction_age);
+		DbOptHealth status = dbopt_health_of_age(age, dbopt_health_transaction_age);
 
 		if (!writes)
 			status = Min(status, DBOPT_DEGRADED);
@@ -414,7 +281,7 @@ dbopt_health_look_stored(DbOptHealthLook *look)
 	DbOptOwnerScope scope;
 
 	check_handlers(look);
-	check_backlog(look);
+	dbopt_health_look_backlog(look);
 	check_positions(look, chunks);
 	dbopt_owner_begin(&scope);
 	check_dead_letters(look);

@@ -18,6 +18,8 @@
 /* Whoever starts it has tried several times by then; microseconds. */
 #define CRITICAL_ABSENCE		INT64CONST(60000000)
 
+#define CRITICAL_AGE			10	/* times what is degraded */
+
 const char *
 dbopt_health_name(DbOptHealth health)
 {
@@ -56,6 +58,13 @@ DbOptHealth
 dbopt_health_of_absence(int64 microseconds)
 {
 	return microseconds < CRITICAL_ABSENCE ? DBOPT_DEGRADED : DBOPT_CRITICAL;
+}
+
+DbOptHealth
+dbopt_health_of_age(int64 microseconds, int degraded)
+{
+	return dbopt_health_judge((double) microseconds, 1000.0 * degraded,
+							  1000.0 * degraded * CRITICAL_AGE);
 }
 
 /* Since when does this hold? */

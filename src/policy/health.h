@@ -32,6 +32,12 @@ extern DbOptHealth dbopt_health_of_pool(double utilization, int waiting);
 extern DbOptHealth dbopt_health_of_absence(int64 microseconds);
 
 /*
+ * Of what is old: degraded from so many milliseconds on, critical from ten
+ * times as many.
+ */
+extern DbOptHealth dbopt_health_of_age(int64 microseconds, int degraded);
+
+/*
  * Alerts with hysteresis.  A worse health is told when all that was observed
  * for raise_after was as bad, a better one when all was as good for
  * clear_after.  So something that flaps is told at most once each way, in any

@@ -29,6 +29,10 @@ test_judging(void)
 	is_int(dbopt_health_of_absence(0), DBOPT_DEGRADED, "missing just now");
 	is_int(dbopt_health_of_absence(59999999), DBOPT_DEGRADED, "for less than a minute");
 	is_int(dbopt_health_of_absence(60000000), DBOPT_CRITICAL, "for a minute");
+	is_int(dbopt_health_of_age(1999999, 2000), DBOPT_HEALTHY, "not yet old");
+	is_int(dbopt_health_of_age(2000000, 2000), DBOPT_DEGRADED, "as old as the setting");
+	is_int(dbopt_health_of_age(19999999, 2000), DBOPT_DEGRADED, "nearly ten times");
+	is_int(dbopt_health_of_age(20000000, 2000), DBOPT_CRITICAL, "ten times as old");
 }
 
 /* Observes; what is told afterwards, with 10 added when that is a change. */
