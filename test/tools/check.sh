@@ -38,16 +38,18 @@ report() {
 	fi
 }
 
-# Appends the end of what a failed test in test/t wrote about its servers.
+# Appends how the logs of failed files in test/t end, and keeps what their
+# failed tests found instead.
 add_tap_logs() {
-	local test log=$1
+	local test regress_log log=$1
 
-	sed -n 's,^test/t/\([^ ]*\)\.pl .*(Wstat.*,\1,p' "$log" | while read -r test; do
+	sed -n 's,^test/t/\([^ ]*\)\.pl .*(Wstat.*,\1,p' "$log" >"$log.files"
+	while read -r test; do
+		regress_log=$tree/tmp_check/log/regress_log_$test
 		echo "regress_log_$test:"
-		tail -n 20 "$tree/tmp_check/log/regress_log_$test"
-	done >"$log.tail" 2>/dev/null
-	cat "$log.tail" >>"$log"
-	rm -f "$log.tail"
+		tail -n 20 "$regress_log"
+		awk '/^\[[^]]*\]\([^)]*\) not ok / { left = 10; next } left-- > 0 && /#|ERROR|^error/' "$regress_log" >>"$details"
+	done <"$log.files" >>"$log" 2>/dev/null
 }
 
 # tap_suite NAME COMMAND...: runs a command that writes $counts as tap.pl
@@ -59,7 +61,10 @@ tap_suite() {
 	rm -f "$counts"
 	run "$@" >"$log" 2>&1
 	status=$?
-	[ ! -s "$counts" ] || read -r ok bad skips <"$counts"
+	if [ -s "$counts" ]; then
+		read -r ok bad skips <"$counts"
+		tail -n +2 "$counts" >>"$failures"
+	fi
 	if [ "$bad" = 0 ] && { [ $status != 0 ] || [ $((ok + skips)) = 0 ]; }; then
 		echo "check: $name ended with status $status after $ok tests" >>"$log"
 		bad=1
@@ -84,6 +89,7 @@ regress_suite() {
 	status=$?
 	ok=$(grep -cE '^ok +[0-9]+|\.\.\. ok( |$)' "$log")
 	bad=$(grep -cE '^not ok +[0-9]+|\.\.\. (FAILED|failed)' "$log")
+	grep -E '^not ok +[0-9]+|\.\.\. (FAILED|failed)' "$log" >>"$failures"
 	[ $((ok + bad)) -ge ${#tests[@]} ] || bad=$((${#tests[@]} - ok))
 	[ $status = 0 ] || [ "$bad" != 0 ] || bad=1
 	if [ "$bad" != 0 ] && [ -e "$tree/regression.diffs" ]; then
@@ -215,7 +221,8 @@ purpose=server
 "$top/test/tools/install-deps.sh" $purpose || fatal "what the tests need could not be installed"
 [ ! -e "$top/log" ] || rm -rf "$top/log"
 server_prepare
-counts=$work/counts
+counts=$work/counts failures=$work/failures details=$work/details
+touch "$failures" "$details"
 if [ "${suites[*]}" != lint ] && [ "${suites[*]}" != unit ]; then
 	server_install '-Werror -DUSE_ASSERT_CHECKING'
 fi
@@ -235,6 +242,8 @@ if [ $failed != 0 ]; then
 		cp -r tmp_check/log "$top/log/tap"
 	} 2>/dev/null
 fi
+# Once more, where whoever sees only the end of the output finds it.
+cat <(head -n 12 "$details") <(head -n 8 "$failures") | cut -c 1-200
 [ $skipped = 0 ] || echo "$skipped skipped"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
