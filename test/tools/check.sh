@@ -210,7 +210,7 @@ suite_tap() {
 	tap_suite tap "${tester[@]}" -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE TESTDIR="$tree" \
 		TESTDATADIR="$tree/tmp_check" TESTLOGDIR="$tree/tmp_check/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" PERL5LIB="$pgxs/src/test/perl" \
-		perl test/tools/tap.pl --counts "$counts" --jobs 2 --exec 'perl -Itest/t -MSuperuser' "${tests[@]}"
+		perl test/tools/tap.pl --counts "$counts" --jobs 2 --exec 'perl -Itest/t -MSuperuser -MClosedPipes' "${tests[@]}"
 }
 
 # ---- main ----------------------------------------------------------------
