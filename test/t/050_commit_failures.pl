@@ -91,8 +91,16 @@ sub stats
 {
 	my ($type) = @_;
 
-	return sql(
-		qq{SELECT attempts, successes, failures, retries, dead_letters FROM dbopt_retry_stats() WHERE handler = '$type'});
+	return qq{SELECT attempts, successes, failures, retries, dead_letters FROM dbopt_retry_stats() WHERE handler = '$type'};
+}
+
+# What is committed is counted a moment later.
+sub counted
+{
+	my ($type, $expected, $name) = @_;
+
+	becomes(stats($type), $expected, $name);
+	return;
 }
 
 sub done
@@ -106,9 +114,9 @@ sub done
 
 handler('alone', q{policy => 'quick', chunk_size => 1, max_concurrency => 1});
 sql(q{INSERT INTO events SELECT i, 'alone', CASE WHEN i = 5 THEN 'P0001' END FROM generate_series(1, 9) i});
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'one event that fails at commit, alone in its transactions');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'one event that fails at commit, alone in its transactions');
 is(sql($calls), '8|3', 'is called once for each attempt');
-is(stats('alone'), '11|8|3|2|1', 'and so it is counted');
+counted('alone', '11|8|3|2|1', 'and so it is counted');
 is(sql(q{SELECT event_id, attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'alone'}),
 	'5|3|P0001|at commit of 5', 'it is given up with the error of its commit');
 is(done('alone'), '1 2 3 4 6 7 8 9', 'the others are delivered once');
@@ -118,9 +126,9 @@ handler('together', q{policy => 'quick', max_concurrency => 1});
 sql(q{SELECT dbopt_pause_handler('together')});
 sql(q{INSERT INTO events SELECT i, 'together', CASE WHEN i = 105 THEN 'P0001' END FROM generate_series(101, 109) i});
 sql(q{SELECT dbopt_resume_handler('together')});
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'one in a chunk of nine');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'one in a chunk of nine');
 is(sql($calls), '16|4', 'is called once more, and so are its neighbours');
-is(stats('together'), '11|8|3|2|1', 'which is not counted');
+counted('together', '11|8|3|2|1', 'which is not counted');
 is(done('together'), '101 102 103 104 106 107 108 109', 'the others are delivered once');
 
 # Many retries with bad ones among them: no more than twice the calls.
@@ -132,10 +140,12 @@ sql(q{UPDATE switch SET down = false;
 	UPDATE dbopt_retry_queue SET next_retry_at = now() - interval '1 min'; SELECT dbopt_resume()});
 becomes(q{SELECT count(*) FROM dbopt_pending_retries WHERE next_retry_at < now()}, '0', 'all of them are tried');
 is(sql(q{SELECT count(*), count(DISTINCT id) FROM done WHERE type = 'retries'}), '45|45', 'the good ones succeed once');
-is(sql($calls), '90|10', 'nobody is called more than twice');
+# Where calls have seemed to last long, some batches are of one event.
+is(sql("SELECT good BETWEEN 45 AND 90, bad BETWEEN 5 AND 10 FROM ($calls) AS c (good, bad)"), 't|t', 'nobody is called more than twice')
+  or diag(sql($calls));
 is(sql(q{SELECT count(*), min(attempts), max(attempts), bool_and(error_message = 'at commit of ' || event_id) FROM dbopt_pending_retries}),
 	'5|2|2|t', 'the bad ones have failed once more');
-is(stats('retries'), '100|45|55|50|0', 'as is counted');
+counted('retries', '100|45|55|50|0', 'as is counted');
 sql(q{SELECT dbopt_unregister_handler('retries', true)});
 
 # What is deferred to the commit has the handler's timeout, too.
@@ -143,7 +153,7 @@ handler('slow', q{policy => 'quick', max_concurrency => 1, timeout => '1 s'});
 sql(q{SELECT dbopt_pause_handler('slow')});
 sql(q{INSERT INTO events SELECT i, 'slow', CASE WHEN i = 265 THEN 'slow' END FROM generate_series(261, 269) i});
 sql(q{SELECT dbopt_resume_handler('slow')});
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'a commit that lasts longer than the timeout');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'a commit that lasts longer than the timeout');
 is(sql(q{SELECT event_id, attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'slow'}),
 	'265|3|57014|handler "slow" was cancelled by its timeout of 1000 ms', 'is a failure of its event');
 is(done('slow'), '261 262 263 264 266 267 268 269', 'the others are delivered once');
@@ -163,10 +173,10 @@ sql(q{SELECT dbopt_resume_handler('gone')});
 becomes($waiting, '1', 'a commit is about to fail');
 sql(q{DELETE FROM events WHERE id = 301});
 $holder->quit;
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'its event is deleted before it has failed');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'its event is deleted before it has failed');
 is(done('gone'), '302 303', 'the others are delivered');
 is(sql(q{SELECT count(*) FROM dbopt_pending_retries}), '0', 'and none is charged');
-is(stats('gone'), '2|2|0|0|0', 'which the statistics confirm');
+counted('gone', '2|2|0|0|0', 'which the statistics confirm');
 
 # Another retry, which is due before, is free again when the failure is to be
 # written down.
@@ -174,6 +184,8 @@ handler('other', q{policy => 'slow', max_concurrency => 1});
 sql(q{UPDATE switch SET down = true});
 sql(q{INSERT INTO events VALUES (401, 'other', 'P0001', 2), (402, 'other', NULL, NULL), (403, 'other', NULL, NULL)});
 becomes(q{SELECT count(*) FROM dbopt_pending_retries}, '3', 'three retries wait');
+# The scheduler has looked for what is due, and does not when it is changed.
+is(sql(q{SELECT dbopt_drain('10 min')}), 'f', '... for an hour');
 my $locker = $node->background_psql('postgres');
 $holder = $node->background_psql('postgres');
 $holder->query_safe('SELECT pg_advisory_lock(1)');
@@ -187,7 +199,7 @@ $holder->quit;
 $locker->quit;
 becomes(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM done WHERE type = 'other'}, '402 403', 'the others are delivered');
 becomes(q{SELECT event_id, attempts, error_message FROM dbopt_pending_retries}, '401|2|at commit of 401', 'and the one that failed is charged');
-is(stats('other'), '6|2|4|3|0', 'which the statistics confirm');
+counted('other', '6|2|4|3|0', 'which the statistics confirm');
 
 $node->stop;
 done_testing();
