@@ -24,7 +24,7 @@ sub deliver
 	my ($insert, $what) = @_;
 
 	sql($insert);
-	is(sql(q{SELECT dbopt_drain('60 s')}), 't', $what);
+	is(sql(q{SELECT dbopt_drain('180 s')}), 't', $what);
 	return;
 }
 
@@ -123,7 +123,7 @@ sql(q{CREATE FUNCTION fill(e jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	END $$;
 	SELECT dbopt_register_handler('fill', 'FILL.*', 'fill(jsonb)', run_as => 'app', chunk_size => 1);
 	INSERT INTO events SELECT n, 'FILL.' || n % 7, repeat(md5(n::text), 100) FROM generate_series(10001, 14000) n});
-is(sql(q{SELECT dbopt_drain('100 s')}), 't', 'thousands of events with large payloads and errors');
+is(sql(q{SELECT dbopt_drain('300 s')}), 't', 'thousands of events with large payloads and errors');
 is(sql(q{SELECT count(*) FROM dbopt_dead_letters}), '800', 'some of which fail');
 is(sql(q{SELECT count(*) FROM memory}), '40', '... which have looked at their memory');
 cmp_ok(

@@ -9,7 +9,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('broken');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_idle_timeout = '1h'");
 $node->start;
 
 sub sql
@@ -48,7 +48,7 @@ sub breaks
 	my $after = () = slurp_file($node->logfile) =~ /handler "a" is broken/g;
 	cmp_ok($after - $before, '<=', 1, '... nor tried again');
 	sql($mend);
-	is(sql(q{SELECT dbopt_drain('60 s')}), 't', '... until it is mended');
+	is(sql(q{SELECT dbopt_drain('180 s')}), 't', '... until it is mended');
 	is(sql($seen), join(' ', 1 .. $id), '... all of it is delivered then');
 	is(sql(q{SELECT state, reason FROM dbopt_handlers WHERE name = 'a'}), 'ready|', '... and it is ready');
 	is(sql(q{SELECT failures FROM dbopt_retry_stats() WHERE handler = 'a'}), '0', '... without an attempt lost');
@@ -71,7 +71,7 @@ sql(q{
 	SELECT dbopt_register_handler('b', 'B', 'b(events)');
 });
 insert();
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'all is well at first');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'all is well at first');
 
 breaks('EXECUTE is revoked', 'REVOKE EXECUTE ON FUNCTION a FROM app', qr/^its role may not execute its function any more: GRANT EXECUTE on the function, then dbopt_resume_handler\(\)$/,
 	q{GRANT EXECUTE ON FUNCTION a TO app; SELECT dbopt_resume_handler('a')});
@@ -106,11 +106,13 @@ keeps_out('it is no member of a role with CONNECT any more', 'REVOKE friends FRO
 
 sql(q{SELECT dbopt_register_handler('idle', 'IDLE', 'a(events)', run_as => 'app')});
 insert();
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'all is well again');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'all is well again');
 cmp_ok(sql($sessions), '>', 0, 'a session of the role is warm');
 sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 ok($node->poll_query_until('postgres', $sessions, '0'), 'it is ended when the role may not connect any more');
-is(sql(q{SELECT string_agg(name || ' ' || state, ', ' ORDER BY name) FROM dbopt_handlers}), 'a broken, b ready, idle broken', 'all handlers of the role are broken, without an event');
+ok( $node->poll_query_until('postgres', q{SELECT string_agg(name || ' ' || state, ', ' ORDER BY name) FROM dbopt_handlers},
+		'a broken, b ready, idle broken'),
+	'all handlers of the role are broken, without an event');
 sql(q{GRANT CONNECT ON DATABASE postgres TO PUBLIC; SELECT dbopt_resume_handler('a'), dbopt_resume_handler('idle'); SELECT dbopt_unregister_handler('idle')});
 
 my $register = q{SELECT dbopt_register_handler('a', 'A', 'a(events)', run_as => 'app', replace => true)};
@@ -124,14 +126,14 @@ breaks('the function returns a set now',
 # What has another name, or another body, is the same.
 sql(q{ALTER FUNCTION a(events) RENAME TO another; ALTER ROLE app RENAME TO application});
 insert();
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'after renaming function and role');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'after renaming function and role');
 is(sql($seen), join(' ', 1 .. $id), 'it goes on');
 is(sql(q{SELECT dbopt_resume(); SELECT handler, role FROM dbopt_handlers WHERE name = 'a'}), "\npublic.another(public.events)|application",
 	'under its new names');
 sql(q{ALTER FUNCTION another(events) RENAME TO a; ALTER ROLE application RENAME TO app});
 sql(q{CREATE OR REPLACE FUNCTION a(e events) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES ($1.id + 1000)'});
 insert();
-is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'after replacing its body');
+is(sql(q{SELECT dbopt_drain('180 s')}), 't', 'after replacing its body');
 is(sql("SELECT count(*) FROM seen WHERE id = $id + 1000"), '1', 'the new one runs');
 
 # The role is dropped: another of its name inherits nothing.

@@ -42,7 +42,7 @@ sub drained
 {
 	my ($what) = @_;
 
-	is(sql("SELECT dbopt_drain('60 s')"), 't', $what);
+	is(sql("SELECT dbopt_drain('180 s')"), 't', $what);
 	return;
 }
 

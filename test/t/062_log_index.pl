@@ -214,7 +214,7 @@ $node->safe_psql(
 	SELECT dbopt_register_handler('shop', '*', 'see_all("Geschäft")', '"Geschäft"', start_from => 'beginning');
 	INSERT INTO "Geschäft" VALUES (2, 'w', 'NEW'), (3, 'o', 'NEW');
 });
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'with partitions that came later');
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('180 s')}), 't', 'with partitions that came later');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM seen'), '1503', 'all is delivered');
 is($node->safe_psql('postgres', $invalid), '0', 'and every index is valid');
 

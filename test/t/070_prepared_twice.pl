@@ -40,7 +40,7 @@ sub insert
 }
 
 $node->safe_psql('postgres', insert('first'));
-is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'the cursors are there');
+is($node->safe_psql('postgres', "SELECT dbopt_drain('180 s')"), 't', 'the cursors are there');
 
 # A standby that never answers.
 $node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
@@ -57,7 +57,7 @@ ok( $node->poll_query_until('postgres',
 
 # The cursors pass it.
 $node->safe_psql('postgres', insert('second'));
-is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'what came later is delivered');
+is($node->safe_psql('postgres', "SELECT dbopt_drain('180 s')"), 't', 'what came later is delivered');
 is($node->safe_psql('postgres', 'SELECT array_agg(DISTINCT cardinality(holes)) FROM dbopt_cursor_version'),
 	'{1}', 'and one hole is left behind');
 
@@ -65,7 +65,7 @@ $node->safe_psql('postgres', 'ALTER SYSTEM RESET synchronous_standby_names');
 $node->reload;
 $writer->query_safe("COMMIT PREPARED 'p'");
 $writer->quit;
-is($node->safe_psql('postgres', "SELECT dbopt_drain('60 s')"), 't', 'the hole is delivered');
+is($node->safe_psql('postgres', "SELECT dbopt_drain('180 s')"), 't', 'the hole is delivered');
 is( $node->safe_psql('postgres',
 		'SELECT source, tag, count(*) FROM effects GROUP BY source, tag ORDER BY source, tag'),
 	"log|first|1\nlog|prepared|1\nlog|second|1\nmarked|first|1\nmarked|prepared|1\nmarked|second|1",
