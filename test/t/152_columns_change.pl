@@ -39,20 +39,21 @@ sql(q{
 		retry_count int, error_message text);
 	SELECT dbopt_attach_events('log'), dbopt_attach_events('marked');
 	CREATE TABLE effects (handler text, id bigint);
+	CREATE TABLE failing AS SELECT 0.0 AS share;
 	CREATE FUNCTION plain(e log) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO effects VALUES ('plain', e.id);
-		IF random() < 0.02 THEN RAISE 'not now'; END IF;
+		IF random() < (SELECT share FROM failing) THEN RAISE 'not now'; END IF;
 	END $$;
 	CREATE FUNCTION in_order(e jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO effects VALUES ('in_order', (e ->> 'id')::bigint);
-		IF random() < 0.02 THEN RAISE 'not now'; END IF;
+		IF random() < (SELECT share FROM failing) THEN RAISE 'not now'; END IF;
 	END $$;
 	CREATE FUNCTION marks(e marked) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO effects VALUES ('marks', e.id);
-		IF random() < 0.02 THEN RAISE 'not now'; END IF;
+		IF random() < (SELECT share FROM failing) THEN RAISE 'not now'; END IF;
 	END $$;
 	SELECT dbopt_register_handler('plain', '*', 'plain(log)', 'log', policy => 'again'),
 		dbopt_register_handler('in_order', '*', 'in_order(jsonb)', 'log', policy => 'again', ordered => true),
@@ -111,6 +112,7 @@ foreach my $column (qw(processed event_type log_position))
 
 # ---- under load ------------------------------------------------------------------------
 
+sql('UPDATE failing SET share = 0.02');
 my ($in, $out) = ('', '');
 my $writer = IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'CALL write()' ], '<', \$in, '>&', \$out);
 
