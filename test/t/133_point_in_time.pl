@@ -46,10 +46,10 @@ ok($node->poll_query_until('postgres', q{
 			AND (SELECT count(*) FROM dbopt_dead_letter) = 2}), 'delivered, failed and given up after it');
 my $blocker = $node->background_psql('postgres');
 $blocker->query_safe('SELECT pg_advisory_lock(1)');
-$node->safe_psql('postgres', q{SELECT write('SLOW', 28, 30)});
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'some are in flight');
+$node->safe_psql('postgres', q{SELECT write('SLOW', 28, 28)});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'one is in flight');
 $node->safe_psql('postgres', 'SELECT dbopt_pause()');
-$node->safe_psql('postgres', q{SELECT write('A', 31, 40)});
+$node->safe_psql('postgres', q{SELECT write('A', 29, 40)});
 $node->safe_psql('postgres', q{SELECT pg_create_restore_point('here')});
 
 # What the recovered server never hears of.
