@@ -101,17 +101,17 @@ ok($origin->poll_query_until('app', $settled), 'all but the failing are delivere
 my $blocker = $origin->background_psql('app');
 $blocker->query_safe('SELECT pg_advisory_lock(1)');
 $origin->safe_psql('app', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
-	SELECT 'SLOW', 'a', dbopt_uuid_v7(), '{}' FROM generate_series(1, 3)});
+	VALUES ('SLOW', 'a', dbopt_uuid_v7(), '{}')});
 ok( $origin->poll_query_until('app',
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
-	'some are in flight');
+	'one is in flight');
 
 # Waiting.
 $origin->safe_psql('app', 'SELECT dbopt_pause()');
 $open[0]->query_safe('COMMIT');
 $origin->safe_psql('app', 'SELECT write(2)');
 is( $origin->safe_psql('app', q{
-		SELECT (SELECT count(*) FROM dbopt_chunk) >= 1, count(*) FILTER (WHERE cardinality(holes) = 2) >= 1
+		SELECT (SELECT count(*) FROM dbopt_chunk) >= 1, count(*) FILTER (WHERE cardinality(holes) >= 2) >= 1
 		  FROM dbopt_cursor_version}),
 	't|t',
 	'there are a chunk and holes');
@@ -239,7 +239,7 @@ $high->stop;
 $open[1]->quit;
 $open[0]->quit;
 $blocker->quit;
-$origin->poll_query_until('app', "SELECT count(*) = 3 FROM effects e JOIN log l ON l.id::text = e.id
+$origin->poll_query_until('app', "SELECT count(*) = 1 FROM effects e JOIN log l ON l.id::text = e.id
 	WHERE handler = 'every' AND event_type = 'SLOW'") or die 'what was in flight has not ended';
 $origin->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE app');
 check_copy($origin, 'copy', 'template', 0);

@@ -11,6 +11,9 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('attackers');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_max = 2\ndbopt.pool_idle_timeout = '1 h'\nfsync = off");
+
+# Autovacuum would evaluate what indexes call, too.
+$node->append_conf('postgresql.conf', 'autovacuum = off');
 $node->start;
 
 sub sql

@@ -38,6 +38,8 @@ $node->safe_psql('one', q{
 	CREATE TABLE marked (id int PRIMARY KEY, event_type text NOT NULL, processed boolean DEFAULT false);
 	SELECT dbopt_attach_events('log'), dbopt_attach_events('marked');
 	CREATE TABLE effects (handler text, id int);
+	CREATE TABLE gate (is_closed boolean);
+	INSERT INTO gate VALUES (false);
 	CREATE FUNCTION on_log(e log) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO public.effects VALUES ('log', e.id);
@@ -48,6 +50,9 @@ $node->safe_psql('one', q{
 	BEGIN
 		INSERT INTO public.effects VALUES ('marked', e.id);
 		PERFORM pg_sleep(0.005); -- work
+		WHILE (SELECT is_closed FROM public.gate) LOOP
+			PERFORM pg_sleep(0.005); -- work
+		END LOOP;
 	END $$;
 	SELECT dbopt_register_handler('log', '*', 'on_log(log)', 'log', policy => 'again'),
 		dbopt_register_handler('marked', '*', 'on_marked(marked)', 'marked', policy => 'again');
@@ -70,11 +75,16 @@ sub load
 	return;
 }
 
-# By a client of another database, at the first attempt.
+# By a client of another database, at the first attempt; this test's own clients
+# have left.
 sub works
 {
 	my ($statement) = @_;
-	my ($status, $out, $error) = $node->psql('postgres', "SET statement_timeout = '60 s';\n$statement");
+
+	$node->poll_query_until('postgres',
+		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname <> 'postgres'})
+	  or die 'clients have not left';
+	my ($status, $out, $error) = $node->psql('postgres', "SET statement_timeout = '170 s';\n$statement");
 
 	is("$status $error", '0 ', $statement);
 	return;
@@ -102,13 +112,16 @@ works('ALTER DATABASE one RENAME TO uno');
 load('uno');
 works('ALTER DATABASE uno SET TABLESPACE place');
 load('uno');
+$node->safe_psql('uno', "UPDATE gate SET is_closed = true; INSERT INTO marked (id, event_type) VALUES ($id, 'T1')");
+$id++;
 works('CREATE DATABASE copy TEMPLATE uno');
+$node->safe_psql('uno', 'UPDATE gate SET is_closed = false');
 once('uno', 'renamed, moved, copied');
 becomes('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'copy' AND backend_type = 'dbopt scheduler'}, '1', 'the copy has workers of its own');
 my $waiting = $node->safe_psql('copy', 'SELECT count(*) FROM marked WHERE NOT processed');
 cmp_ok($waiting, '>', 0, 'events were waiting when it was made');
 is($node->safe_psql('copy', q{SELECT count(*) FROM marked WHERE NOT processed}), $waiting, '... and wait in it');
-$node->safe_psql('copy', 'SELECT dbopt_resume()');
+$node->safe_psql('copy', 'UPDATE gate SET is_closed = false; SELECT dbopt_resume()');
 once('copy', 'the copy, resumed');
 load('copy');
 works('ALTER DATABASE uno SET TABLESPACE pg_default');
@@ -146,7 +159,8 @@ load('uno');
 like($error, qr/table "log" still has handlers.*dbopt_unregister_handler/s, 'handlers are registered: detaching says so');
 once('uno', 'both are refused, and change nothing');
 load('uno');
-$node->safe_psql('uno', q{SELECT dbopt_unregister_handler('log', discard => true), dbopt_unregister_handler('marked', discard => true);
+$node->safe_psql('uno', q{SET lock_timeout = '170 s';
+	SELECT dbopt_unregister_handler('log', discard => true), dbopt_unregister_handler('marked', discard => true);
 	SELECT dbopt_detach_events('log'), dbopt_detach_events('marked');
 	DROP EXTENSION dbopt});
 pass('handlers in the middle of their work are unregistered, tables detached, the extension dropped');
