@@ -18,6 +18,7 @@ autovacuum = off
 restart_after_crash = on
 dbopt.pool_min = 1
 dbopt.pool_max = 4
+dbopt.pool_idle_timeout = '1h'
 ));
 $node->start;
 
@@ -90,12 +91,9 @@ sub delivers
 
 # ---- coming and going -----------------------------------------------------
 
-is( $node->safe_psql(
-		'postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt launcher' AND datname IS NULL"
-	),
-	1,
-	'the launcher is connected to no database');
+wait_for('postgres',
+	"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt launcher' AND datname IS NULL",
+	1, 'the launcher is connected to no database');
 
 $node->safe_psql('postgres', 'CREATE DATABASE one');
 $node->safe_psql('postgres', 'CREATE DATABASE two');
@@ -103,12 +101,14 @@ create_log('one');
 wait_for('postgres', count_workers('scheduler', 'one'),
 	1, 'CREATE EXTENSION brings a scheduler');
 delivers('one', 'an event wakes a session');
-is( $node->safe_psql(
-		'postgres', q{SELECT DISTINCT application_name FROM pg_stat_activity
-		WHERE backend_type = 'dbopt session'}),
+
+# One that has just begun has none yet, and a database is looked at from inside.
+wait_for('postgres',
+	q{SELECT DISTINCT application_name FROM pg_stat_activity
+		WHERE backend_type = 'dbopt session'},
 	'dbopt session',
 	'a session has its name');
-is( $node->safe_psql('postgres', count_workers('scheduler', 'two')),
+wait_for('postgres', count_workers('scheduler', 'two'),
 	0, 'no scheduler where the extension is not');
 
 $node->safe_psql('two', 'CREATE EXTENSION dbopt CASCADE');
@@ -186,7 +186,7 @@ wait_for(
 	"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt launcher'",
 	1,
 	'there is a new launcher');
-is($node->safe_psql('postgres', count_workers('scheduler', 'one')),
+wait_for('postgres', count_workers('scheduler', 'one'),
 	1, 'it has left the scheduler alone');
 
 # The launcher adopts what it finds: the scheduler's end is still noticed.
@@ -194,21 +194,27 @@ $node->safe_psql('postgres',
 	'SELECT pg_terminate_backend(' . worker_pid('scheduler', 'one') . ')');
 delivers('one', 'the new launcher restarts the old scheduler');
 
+# Until the postmaster has noticed, it accepts connections, and ends them.
+my $offset = -s $node->logfile;
 kill 'KILL', worker_pid('session', 'one');
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
 ok( $node->poll_query_until('postgres', 'SELECT 1', 1),
 	'the server is back after a session was killed');
 delivers('one', 'delivery goes on after a crash');
 
 # ---- commands that need a database for themselves -------------------------
 
-# A handler at work must not keep them waiting.
+# A handler at work must not keep them waiting.  A client may have left and its
+# backend not yet, which PostgreSQL does not wait for longer than 5 s.
 sub make_busy
 {
 	my ($db) = @_;
 
 	add_event($db, 'WORK');
 	wait_for('postgres',
-		"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '$db' AND backend_type = 'dbopt session' AND wait_event = 'PgSleep'",
+		"SELECT count(*) FILTER (WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep') > 0
+			AND count(*) FILTER (WHERE backend_type = 'client backend') = 0
+		FROM pg_stat_activity WHERE datname = '$db'",
 		't', "a handler is at work in database $db");
 }
 
@@ -282,8 +288,14 @@ SELECT DISTINCT usename FROM pg_stat_activity
 	'worker', 'it is logged in as that role');
 
 $node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE three FROM PUBLIC');
+
+# Its session may be at hand, and goes along with the scheduler.
+my $warm = $node->safe_psql('postgres',
+	q{SELECT string_agg(pid::text, ', ') FROM pg_stat_activity WHERE backend_type ~ '^dbopt' AND datname = 'three'});
 $node->safe_psql('postgres',
 	'SELECT pg_terminate_backend(' . worker_pid('scheduler', 'three') . ')');
+wait_for('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid IN ($warm)",
+	0, 'scheduler and sessions have gone');
 add_event('three', 'SEE.one');
 ok( $node->poll_query_until('three',
 		q{SELECT state = 'broken' AND reason ~ 'may not connect' FROM dbopt_handlers}),
@@ -308,9 +320,10 @@ sub switches
 			q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'dbopt%' AND coalesce(datname, 'three') = 'three' ORDER BY pid}
 		))
 	{
-		my ($count) = slurp_file("/proc/$pid/status") =~
+		# It may have ended by now, which is no silence either.
+		my ($count) = (eval { slurp_file("/proc/$pid/status") } // '') =~
 		  /^voluntary_ctxt_switches:\s*(\d+)/m;
-		$result .= "$pid $count\n";
+		$result .= "$pid " . ($count // 'gone') . "\n";
 	}
 	return $result;
 }

@@ -25,7 +25,8 @@ sub wait_for
 {
 	my ($db, $query, $expected, $name) = @_;
 
-	ok($node->poll_query_until($db, $query, $expected), $name);
+	ok($node->poll_query_until($db, $query, $expected), $name)
+	  or diag $node->safe_psql($db, $query);
 }
 
 sub count_sessions
@@ -115,18 +116,17 @@ wait_for(
 		WHERE backend_type = 'dbopt session' AND state = 'active'},
 	4,
 	'a backlog gets pool_max sessions');
-is( $node->safe_psql(
-		'one',
-		q{SELECT used, total, max, utilization, health FROM dbopt_pool_stats()}
-	),
-	'4|4|4|100|critical',
-	'which dbopt_pool_stats() shows');
-is( $node->safe_psql(
-		'one',
-		q{SELECT DISTINCT role = current_user, state, handler
-			FROM dbopt_pool_sessions()}),
+
+# One of them may have been at something else.
+wait_for('one',
+	q{SELECT DISTINCT role = current_user, state, handler
+		FROM dbopt_pool_sessions()},
 	't|busy|slow',
-	'and dbopt_pool_sessions()');
+	'which dbopt_pool_sessions() shows');
+wait_for('one',
+	q{SELECT used, total, max, utilization, health FROM dbopt_pool_stats()},
+	'4|4|4|100|critical',
+	'and dbopt_pool_stats()');
 $node->safe_psql('one', q{SELECT dbopt_pause_handler('slow')});
 $node->safe_psql('postgres',
 	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dbopt session'"
@@ -188,14 +188,18 @@ SELECT dbopt_register_handler('litter', 'LITTER*', 'litter(events)',
 	run_as => 'tidy');
 TRUNCATE seen;
 });
-for (1 .. 2)
+
+# There may be more than one session of the role, and four at most.
+my $repeated = q{SELECT count(*) > count(DISTINCT split_part(note, ' ', 1)) FROM seen};
+for (1 .. 5)
 {
 	add_events('one', 'LITTER', 1);
 	is($node->safe_psql('one', 'SELECT dbopt_drain()'), 't', 'drained');
+	last if $node->safe_psql('one', $repeated) eq 't';
 }
-like(
-	$node->safe_psql('one', 'SELECT DISTINCT note FROM seen'),
-	qr/^\d+ 5MB "\$user", public 0 0 0 0$/,
+is($node->safe_psql('one', $repeated), 't', 'a session has had two jobs');
+is( $node->safe_psql('one', q{SELECT DISTINCT substr(note, strpos(note, ' ')) FROM seen}),
+	' 5MB "$user", public 0 0 0 0',
 	'a session gives nothing of one job to the next');
 
 # ---- a locked table -------------------------------------------------------

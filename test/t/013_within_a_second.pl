@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $promise = 1;
-my $attempts = 5;
+my $attempts = 20;
 
 my $node = PostgreSQL::Test::Cluster->new('within');
 $node->init;
@@ -72,6 +72,8 @@ my $first_event = q{
 	INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('E', 'a', dbopt_uuid_v7(), '{}');
 };
 my $count = sub { my ($database) = @_; return sprintf($workers, $database); };
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dbopt launcher'})
+  or die 'there is no launcher';
 my $before = sql('postgres', $started);
 
 # The statements that tell seconds print them last.
@@ -104,6 +106,7 @@ in_time('CREATE DATABASE from a template that has it: its scheduler is there', s
 	my ($attempt) = @_;
 
 	sql('template1', 'CREATE EXTENSION IF NOT EXISTS dbopt CASCADE');
+	sql('postgres', 'DROP DATABASE from_template' . ($attempt - 1)) if $attempt > 1;
 	return measure('postgres', "CREATE DATABASE from_template$attempt;"
 		  . seconds_until("EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'from_template$attempt' AND backend_type = 'dbopt scheduler')"));
 });
@@ -114,6 +117,7 @@ in_time('CREATE DATABASE ... TEMPLATE of one at work: the copy has a scheduler, 
 
 	sql('two', "CREATE EXTENSION dbopt CASCADE; $first_event") if $attempt == 1;
 	sql('two', 'SELECT dbopt_drain()');
+	sql('postgres', 'DROP DATABASE copy' . ($attempt - 1)) if $attempt > 1;
 	return measure('postgres', "CREATE DATABASE copy$attempt TEMPLATE two;"
 		  . seconds_until("(SELECT count(*) FROM pg_stat_activity WHERE datname IN ('two', 'copy$attempt') AND backend_type = 'dbopt scheduler') = 2"));
 });

@@ -57,11 +57,20 @@ sub wait_for
 	return;
 }
 
+# A line is written a moment after what it tells of.
+sub logged
+{
+	my ($line, $what) = @_;
+
+	ok(eval { $node->wait_for_log($line); 1 }, $what);
+	return;
+}
+
 insert_events('FLY', 20);
 wait_for('trials fail, again and again',
 	"SELECT tripped >= 3 FROM dbopt_circuit_breakers() WHERE name = 'flight'");
-like(slurp_file($node->logfile), qr/circuit breaker "flight" opened until \d/, 'opening is logged');
-like(slurp_file($node->logfile), qr/circuit breaker "flight" half-open, on trial/, 'trials are logged');
+logged(qr/circuit breaker "flight" opened until \d/, 'opening is logged');
+logged(qr/circuit breaker "flight" half-open, on trial/, 'trials are logged');
 
 insert_events('WALK', 30);
 wait_for('another handler is not held up', "SELECT count(*) = 30 FROM calls WHERE kind = 'WALK'");
@@ -74,15 +83,15 @@ my $trials = "SELECT coalesce(string_agg(pid::text, ', '), '0') FROM pg_locks WH
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 wait_for('a trial waits', "($trials) <> '0'");
-is( $node->safe_psql('postgres', "SELECT sum(waiting + retrying) FROM dbopt_backlog() WHERE handler = 'flight'"),
-	'20', 'all of it waits');
+ok( $node->poll_query_until('postgres', "SELECT sum(waiting + retrying) FROM dbopt_backlog() WHERE handler = 'flight'", '20'),
+	'all of it waits');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 $holder->quit;
 
 $node->safe_psql('postgres', 'UPDATE weather SET bad = false');
 wait_for('it is delivered when its cause is gone', "SELECT count(*) = 20 FROM calls WHERE kind = 'FLY'");
 wait_for('and the breaker is closed', "SELECT dbopt_circuit_breaker_state('flight') = 'CLOSED'");
-like(slurp_file($node->logfile), qr/circuit breaker "flight" closed/, '... which is logged');
+logged(qr/circuit breaker "flight" closed/, '... which is logged');
 is($node->safe_psql('postgres', 'SELECT count(*) = count(DISTINCT id) FROM calls'), 't', 'no event was delivered twice');
 
 # Tripped by hand, it stays open, and costs no attempts.
