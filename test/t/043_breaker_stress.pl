@@ -36,7 +36,7 @@ $node->safe_psql(
 	FROM generate_series(1, 2000) n;
 });
 
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}),
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}),
 	't', 'everything is delivered in the end');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM done'),
 	'2000', 'each event once');

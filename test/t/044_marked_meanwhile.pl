@@ -44,11 +44,23 @@ drained($node, 'events of one chunk');
 each_once($node, 'handle', 'log', 'id', 12);
 is(sql('SELECT count(*) FROM log WHERE processed'), '12', '... and all are marked');
 
-# Retries of one batch, which are all due when the handler goes on.
-sql(q{INSERT INTO log (id, event_type) SELECT n, 'RETRY' FROM generate_series(101, 112) n});
-becomes('SELECT count(*) FROM dbopt_pending_retries', '12', 'others fail at first');
-sql(q{SELECT dbopt_pause_handler('handle')});
-becomes('SELECT count(*) FROM dbopt_retry_queue WHERE next_retry_at <= now()', '12', '... and are due at once');
+# Writes so many events that fail at first, and whose retries are all due when
+# the handler goes on, and not before.
+sub fail_at_first
+{
+	my ($handler, $count, $insert) = @_;
+
+	sql(q{UPDATE dbopt_retry_policy SET base_delay = '1 h', max_delay = '1 h' WHERE name = 'again'});
+	sql($insert);
+	becomes('SELECT count(*) FROM dbopt_pending_retries', $count, 'others fail at first');
+	sql(qq{
+		SELECT dbopt_pause_handler('$handler');
+		UPDATE dbopt_retry_policy SET base_delay = '2 s', max_delay = '2 s' WHERE name = 'again';
+		UPDATE dbopt_retry_queue SET next_retry_at = now()});
+	return;
+}
+
+fail_at_first('handle', 12, q{INSERT INTO log (id, event_type) SELECT n, 'RETRY' FROM generate_series(101, 112) n});
 sql(q{SELECT dbopt_resume_handler('handle')});
 drained($node, 'retries');
 each_once($node, 'handle', 'log', 'id', 24);
@@ -88,10 +100,7 @@ move_meanwhile(3, 206, q{INSERT INTO log (id, event_type, load) SELECT n, 'HELD'
 each_once($node, 'handle', 'log', 'id', 30);
 is(sql('SELECT count(*) FROM log WHERE processed'), '30', '... and all are marked');
 
-sql(q{INSERT INTO log (id, event_type) SELECT n, 'HELD RETRY' FROM generate_series(301, 306) n});
-becomes('SELECT count(*) FROM dbopt_pending_retries', '6', 'others fail at first');
-sql(q{SELECT dbopt_pause_handler('hold')});
-becomes('SELECT count(*) FROM dbopt_retry_queue WHERE next_retry_at <= now()', '6', '... and are due at once');
+fail_at_first('hold', 6, q{INSERT INTO log (id, event_type) SELECT n, 'HELD RETRY' FROM generate_series(301, 306) n});
 move_meanwhile(4, 306, q{SELECT dbopt_resume_handler('hold')});
 each_once($node, 'handle', 'log', 'id', 36);
 is(sql('SELECT count(*) FROM log WHERE processed'), '36', '... and all are marked');

@@ -9,7 +9,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('marking');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\nautovacuum = off");
 $node->start;
 
 # Each in the middle of its chunk, some events fail for good: those around
@@ -34,7 +34,7 @@ $node->safe_psql(
 	FROM generate_series(1, 6000) i;
 });
 
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}),
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}),
 	't', 'every event is delivered or given up');
 
 # The sessions report what they have read when their jobs end.
@@ -113,7 +113,7 @@ $node->safe_psql(
 		END IF;
 		INSERT INTO effects VALUES (e.id);
 	END $$;
-	SELECT dbopt_register_handler('order', 'ORDER', 'handle_order(orders)', run_as => 'app', policy => 'quick', timeout => '2 s',
+	SELECT dbopt_register_handler('order', 'ORDER', 'handle_order(orders)', run_as => 'app', policy => 'quick',
 			max_concurrency => 1, events => 'orders'),
 		dbopt_register_handler('second', 'SECOND', 'fail_first(orders)', events => 'orders', run_as => 'app', policy => 'quick');
 	SELECT dbopt_pause_handler('order');
@@ -121,7 +121,7 @@ $node->safe_psql(
 	INSERT INTO orders (id, event_type) SELECT i, 'SECOND' FROM generate_series(41, 45) i;
 	SELECT dbopt_resume_handler('order');
 });
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'events of a table with deferred triggers');
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}), 't', 'events of a table with deferred triggers');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM orders WHERE processed'), '45', 'are marked, retries as well');
 is( $node->safe_psql('postgres', q{SELECT kind, by, count(DISTINCT id) FROM marked GROUP BY kind, by ORDER BY kind}),
 	"effect|app|45\nmark|boss|45", 'as the owner, and what the handler has deferred as its role');
@@ -130,12 +130,14 @@ is($node->safe_psql('postgres', 'SELECT retry_count, count(*) FROM orders GROUP 
 # A trigger that fails is a failure of its event, and of no other.
 $node->safe_psql(
 	'postgres', q{
+	SELECT dbopt_register_handler('order', 'ORDER', 'handle_order(orders)', run_as => 'app', policy => 'quick', timeout => '2 s',
+		max_concurrency => 1, events => 'orders', replace => true);
 	SELECT dbopt_pause_handler('order');
 	INSERT INTO orders (id, event_type, fault)
 	SELECT i, 'ORDER', CASE i WHEN 107 THEN '22023' WHEN 113 THEN 'slow' END FROM generate_series(101, 120) i;
 	SELECT dbopt_resume_handler('order');
 });
-is($node->safe_psql('postgres', q{SELECT dbopt_drain('60 s')}), 't', 'two events that cannot be marked');
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}), 't', 'two events that cannot be marked');
 is($node->safe_psql('postgres', q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM orders WHERE NOT processed}), '107 113', 'are not marked');
 is( $node->safe_psql('postgres', q{SELECT event_id, attempts, error_code, error_message FROM dbopt_dead_letters WHERE handler = 'order' ORDER BY 1}),
 	"107|2|22023|no mark for 107\n113|2|57014|handler \"order\" was cancelled by its timeout of 2000 ms", 'but given up by their policy');

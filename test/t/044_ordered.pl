@@ -170,6 +170,7 @@ make_due();
 becomes(q{SELECT count(*) FROM done}, '359', 'once it is given up they go on');
 is(done('bad'), join(' ', 1, 2, 4 .. 120), 'in order');
 is(sql('SELECT attempts, error_message FROM dbopt_dead_letters'), '3|never', 'it is a dead letter');
+is(sql(q{SELECT dbopt_drain()}), 't', 'their session is done');
 is(sql('SELECT retries, successes_after_retry FROM dbopt_retry_stats()'),
 	'2|0', 'what was held back counts as tried once');
 
@@ -190,14 +191,13 @@ is(done('bad'), join(' ', 1, 2, 4 .. 120, 3, 121, 122), 'in this order');
 
 # ---- a predecessor that has not been run yet -------------------------------
 
-# Z 1 is at the end of a chunk whose first event waits for the lock that is
-# returned; Z 2 is in the next.  Chunks are as large as they may be for a
-# handler that is known to be quick.
-sub hand_out_behind
+# Hands out 62 events, the first of which waits for the lock that is returned.
+# They are one chunk, as large as it may be for a handler that is known to be
+# quick; undefined where it has been found slow.
+sub hand_out
 {
 	my $holder = $node->background_psql('postgres');
 
-	$holder->query_safe('SELECT pg_advisory_lock(1)');
 	sql(q{
 		SELECT dbopt_unregister_handler('handle');
 		SELECT dbopt_register_handler('handle', '*', 'handle(events)', ordered => true, max_concurrency => 3,
@@ -207,11 +207,32 @@ sub hand_out_behind
 	});
 	is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'the handler is quick');
 	sql('DELETE FROM done; DELETE FROM events');
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
 	sql(q{
 		INSERT INTO events (event_type, aggregate_type, aggregate_id, aggregate_version, data)
 		SELECT 'T', CASE v WHEN 62 THEN 'Z' ELSE 'W' || v END, '00000000-0000-0000-0000-000000000001', 1,
 			CASE WHEN v = 1 THEN '{"wait": 1}'::jsonb ELSE '{}' END
 		  FROM generate_series(1, 62) v;
+	});
+	becomes(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'advisory'}, '1', 'the first event waits');
+	return $holder if sql('SELECT max(events) FROM dbopt_chunk') eq '62';
+	$holder->quit;
+	is(sql(q{SELECT dbopt_drain('60 s')}), 't', 'the machine is slow');
+	return;
+}
+
+# Z 1 is at the end of a chunk whose first event waits for the lock that is
+# returned; Z 2 is in the next.
+sub hand_out_behind
+{
+	my $holder;
+
+	foreach my $attempt (1 .. 20)
+	{
+		last if defined($holder = hand_out());
+	}
+	die 'no chunk was large enough' unless defined $holder;
+	sql(q{
 		INSERT INTO events (event_type, aggregate_type, aggregate_id, aggregate_version, data)
 		VALUES ('T', 'Z', '00000000-0000-0000-0000-000000000001', 2, '{}');
 	});
