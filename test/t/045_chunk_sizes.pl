@@ -19,6 +19,7 @@ shared_preload_libraries = 'dbopt'
 max_worker_processes = 24
 shared_buffers = 16MB
 dbopt.pool_max = 6
+dbopt.pool_idle_timeout = '1h'
 });
 $node->start;
 
@@ -184,6 +185,15 @@ foreach my $kind (sort keys %tables)
 {
 	is(largest("$kind one ü"), 1, "setting $most: $kind: no chunk of a handler with chunk_size 1 was larger");
 }
+
+# One that was held up is taken for a slow one, for some chunks.
+foreach my $attempt (1 .. 10)
+{
+	last if largest('log huge ü') > 5000;
+	note("attempt $attempt: " . largest('log huge ü'));
+	sql(events('log', 'huge', 30_000));
+	all_once('again');
+}
 cmp_ok(largest('log huge ü'), '>', 5000, "setting $most: chunks were larger than by default");
 is(sql("SELECT count(*) FROM sizes WHERE events > $most"), '0', '... and none larger than that');
 
@@ -197,7 +207,7 @@ sub peak
 
 	foreach my $pid (split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt session'}))
 	{
-		push @sizes, $1 / 1024 if -r "/proc/$pid/status" && slurp_file("/proc/$pid/status") =~ /VmHWM:\s+(\d+)/;
+		push @sizes, $1 / 1024 if (eval { slurp_file("/proc/$pid/status") } // '') =~ /VmHWM:\s+(\d+)/;
 	}
 	return (sort { $b <=> $a } @sizes)[0];
 }

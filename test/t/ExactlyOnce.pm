@@ -30,11 +30,11 @@ sub state_of_delivery
 		"SELECT pid, backend_type, state, wait_event, query FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
 }
 
-# Waits until everything is delivered.
+# Waits until everything is delivered, which may take long on a slow machine.
 sub drained
 {
 	my ($node, $name, $timeout) = @_;
-	my $done = $node->safe_psql('postgres', sprintf "SELECT dbopt_drain('%d s')", $timeout // 120);
+	my $done = $node->safe_psql('postgres', sprintf "SELECT dbopt_drain('%d s')", $timeout // 300);
 
 	return is($done, 't', "$name: nothing is left to deliver") || diag(state_of_delivery($node));
 }

@@ -208,10 +208,14 @@ sub kill_worker
 	my ($node, $type, $signal) = @_;
 	my $pid;
 
-	$node->poll_query_until('postgres',
-		"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'dbopt $type'")
-	  or die "there is no dbopt $type";
-	($pid) = worker_pids($node, $type);
+	# It may have gone by itself when it is looked for again.
+	until (defined $pid)
+	{
+		$node->poll_query_until('postgres',
+			"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'dbopt $type'")
+		  or die "there is no dbopt $type";
+		($pid) = worker_pids($node, $type);
+	}
 	kill $signal, $pid;
 	return $pid;
 }
