@@ -39,15 +39,18 @@ $node->safe_psql('postgres', q{
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 4 FROM dbopt_retry_queue'), 'each waits for its retry');
 
 # As after a crash: A is new to suspicion, the others have been in a second one.
-# The scheduler reads that when the policy changes.
+# The scheduler reads that when handlers or policies change, and then all of it
+# has changed.
 $node->safe_psql('postgres', q{UPDATE dbopt_retry_queue
 	SET suspicion = CASE event_type WHEN 'A' THEN 1 ELSE 2 END, next_retry_at = now()});
 my $locks = $node->background_psql('postgres');
 $locks->query_safe(q{BEGIN; SELECT FROM dbopt_retry_queue WHERE event_type IN ('A', 'B') FOR UPDATE});
 $node->safe_psql('postgres', q{
+	BEGIN;
 	SELECT dbopt_register_handler('e', 'E', 'handle(log)', policy => 'patient');
 	UPDATE switch SET is_on = true;
-	UPDATE dbopt_retry_policy SET base_delay = '10 ms', max_delay = '10 ms' WHERE name = 'patient'});
+	UPDATE dbopt_retry_policy SET base_delay = '10 ms', max_delay = '10 ms' WHERE name = 'patient';
+	COMMIT});
 ok($node->poll_query_until('postgres', q{SELECT string_agg(type, '' ORDER BY type) = 'CD' FROM effects}),
 	'suspects are run while others are locked');
 $node->safe_psql('postgres', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data)

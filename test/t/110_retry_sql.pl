@@ -80,7 +80,7 @@ cmp_ok(sql('SELECT last_value FROM tries'),
 sql(q{
 	CREATE SEQUENCE locked;
 	CREATE FUNCTION meet() RETURNS void LANGUAGE plpgsql AS $$
-	DECLARE patience timestamptz := clock_timestamp() + interval '20 s';
+	DECLARE patience timestamptz := clock_timestamp() + interval '180 s';
 	BEGIN
 		PERFORM nextval('locked');
 		WHILE (SELECT last_value < 2 FROM locked) AND clock_timestamp() < patience LOOP
@@ -88,6 +88,7 @@ sql(q{
 		END LOOP;
 	END $$;
 	UPDATE account SET amount = 1000;
+	UPDATE dbopt_retry_policy SET max_attempts = 100 WHERE name = 'database';
 });
 run_clients(
 	2, 1, q{
@@ -100,7 +101,7 @@ CALL dbopt_with_database_retry($$
 $$)}, 'both of a deadlock succeed');
 is(sql('SELECT string_agg(amount::text, chr(32) ORDER BY id) FROM account'),
 	'1000 1000 1000 1000', 'both have done their work once');
-is(sql('SELECT last_value FROM locked'), 3, 'one of them had to try again');
+cmp_ok(sql('SELECT last_value FROM locked'), '>=', 3, 'one of them had to try again');
 
 # ---- transactions of their own -------------------------------------------
 
@@ -180,8 +181,7 @@ like(
 # A cancel is an order, although 57014 is retryable elsewhere.
 sql(q{ALTER SEQUENCE tries RESTART; UPDATE dbopt_retry_policy SET base_delay = '1 h', max_delay = '1 h' WHERE name = 'database'});
 like(
-	failure(q{SET statement_timeout = '300 ms';
-		CALL dbopt_with_database_retry('SELECT nextval(''tries''); SELECT pg_sleep(600) -- work')}),
+	failure(q{CALL dbopt_with_database_retry('SELECT nextval(''tries''); SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(600) -- work')}),
 	qr/ERROR:  57014: .*Attempts: 1\./s,
 	'a statement that is cancelled is not repeated');
 is(sql('SELECT last_value FROM tries'), 1, 'it ran once');
