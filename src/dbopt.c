@@ -14,6 +14,7 @@
 #include "api/database_commands.h"
 #include "api/ddl_notes.h"
 #include "api/uninstall.h"
+#include "api/update.h"
 #include "compat.h"
 #include "engine/worker.h"
 #include "fmgr.h"
@@ -83,6 +84,7 @@ dbopt_utility(PlannedStmt *pstmt, const char *queryString,
 	{
 		dbopt_database_make_way(statement, context == PROCESS_UTILITY_TOPLEVEL);
 		dbopt_uninstall_prepare(statement);
+		dbopt_update_prepare(statement);
 	}
 	before_prepare(statement);
 

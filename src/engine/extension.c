@@ -90,12 +90,19 @@ is_newer(const char *version)
 }
 
 char *
-dbopt_newer_version(void)
+dbopt_installed_version(void)
 {
 	ExtensionRow row;
 
-	return read_row("dbopt", &row) && is_newer(row.version) ? row.version :
-		NULL;
+	return read_row("dbopt", &row) ? row.version : NULL;
+}
+
+char *
+dbopt_newer_version(void)
+{
+	char	   *version = dbopt_installed_version();
+
+	return version != NULL && is_newer(version) ? version : NULL;
 }
 
 const char *

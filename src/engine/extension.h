@@ -8,6 +8,9 @@
 /* The schema of any extension; InvalidOid when this database has not got it. */
 extern Oid	dbopt_extension_schema(const char *name);
 
+/* The version of dbopt's SQL objects, palloc'd; NULL: there are none here. */
+extern char *dbopt_installed_version(void);
+
 /*
  * The version of dbopt's SQL objects, palloc'd, if it is newer than the newest
  * that this library knows; NULL when it is not, or dbopt is not installed.

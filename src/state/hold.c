@@ -3,15 +3,17 @@
  *		Leases on the absence of dbopt's workers from a database.
  *
  * Run by a backend before DROP DATABASE and the like, which count the other
- * connections before any hook is called, and before DROP EXTENSION.  The lease lives in shared memory,
- * under dbopt_shared->lock, and is released by this backend's transaction
- * callback, whether the command succeeds or fails; the time limit is for what
- * no callback sees.  A lease that is over too early does no harm: the command
- * has locked the database by then, and a worker that connects waits.
+ * connections before any hook is called, and before DROP and ALTER EXTENSION.
+ * The lease lives in shared memory, under dbopt_shared->lock, and is released
+ * by this backend's transaction callback, whether the command succeeds or
+ * fails; the time limit is for what no callback sees.  A lease that is over too
+ * early does no harm: the command has locked the database by then, and a worker
+ * that connects waits.
  *
  * DROP EXTENSION lets a session that builds an index drop what the build has
  * left: it is told to end the build, and not waited for any longer when it has
- * parted from dbopt's tables.
+ * parted from dbopt's tables.  ALTER EXTENSION has nothing against builds and
+ * what callers run, which touch dbopt's tables for moments only.
  */
 #include "postgres.h"
 
@@ -32,7 +34,8 @@
 typedef enum HoldFor
 {
 	FOR_DATABASE,
-	FOR_EXTENSION				/* its tables */
+	FOR_EXTENSION,				/* its tables, for good */
+	FOR_UPDATE					/* its tables, for now */
 } HoldFor;
 
 static bool callback_registered = false;
@@ -131,6 +134,29 @@ builds_index(const DbOptSession *session)
 		 (job->kind == DBOPT_JOB_INDEX && NameStr(job->index)[0] != '\0'));
 }
 
+static bool
+runs_sql(const DbOptSession *session)
+{
+	return session->state == DBOPT_SESSION_BUSY &&
+		session->job.kind == DBOPT_JOB_SQL;
+}
+
+/* Does the command need it gone? */
+static bool
+is_in_the_way(const DbOptSession *session, HoldFor purpose)
+{
+	switch (purpose)
+	{
+		case FOR_EXTENSION:
+			return !session->parted;
+		case FOR_UPDATE:
+			return !builds_index(session) && !runs_sql(session);
+		case FOR_DATABASE:
+			break;
+	}
+	return true;
+}
+
 /* Cancels the build; one that has parted has heard of it. */
 static void
 dismiss(DbOptSession *session)
@@ -172,7 +198,7 @@ stop_workers(Oid dboid, HoldFor purpose)
 			continue;
 		if (purpose == FOR_EXTENSION && builds_index(session))
 			dismiss(session);
-		else
+		else if (is_in_the_way(session, purpose))
 			stop_session(session);
 	}
 }
@@ -192,7 +218,7 @@ workers_present(Oid dboid, HoldFor purpose)
 		DbOptSession *session = dbopt_session_slot(i);
 
 		present = session->dboid == dboid && session->pid != 0 &&
-			!(purpose == FOR_EXTENSION && session->parted);
+			is_in_the_way(session, purpose);
 	}
 	LWLockRelease(dbopt_shared->lock);
 	return present;
@@ -221,14 +247,14 @@ wait_until_gone(Oid dboid, HoldFor purpose, TimestampTz limit)
 
 /* An index may have functions that catch a cancel. */
 static void
-stop_stubborn(Oid dboid)
+stop_stubborn(Oid dboid, HoldFor purpose)
 {
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < dbopt_shared->max_sessions; i++)
 	{
 		DbOptSession *session = dbopt_session_slot(i);
 
-		if (session->dboid == dboid && !session->parted)
+		if (session->dboid == dboid && is_in_the_way(session, purpose))
 			stop_session(session);
 	}
 	LWLockRelease(dbopt_shared->lock);
@@ -254,7 +280,7 @@ hold(Oid dboid, HoldFor purpose)
 	if (!wait_until_gone(dboid, purpose,
 						 TimestampTzPlusMilliseconds(now,
 													 dbopt_shutdown_timeout)))
-		stop_stubborn(dboid);
+		stop_stubborn(dboid, purpose);
 }
 
 void
@@ -267,4 +293,10 @@ void
 dbopt_hold_extension(void)
 {
 	hold(MyDatabaseId, FOR_EXTENSION);
+}
+
+void
+dbopt_hold_update(void)
+{
+	hold(MyDatabaseId, FOR_UPDATE);
 }

@@ -1,7 +1,7 @@
 /*
  * hold.h
- *		Keeping dbopt's workers out of a database while a command needs it
- *		without connections.
+ *		Keeping dbopt's workers out of a database, or away from dbopt's tables,
+ *		while a command needs it.
  */
 #ifndef DBOPT_HOLD_H
 #define DBOPT_HOLD_H
@@ -21,6 +21,13 @@ extern void dbopt_hold_database(Oid dboid);
  * left, and are waited for only until they leave dbopt's tables alone.
  */
 extern void dbopt_hold_extension(void);
+
+/*
+ * The same before a command that updates the extension of this database, but
+ * for sessions that run the SQL of callers, or build indexes: they finish that,
+ * and are not waited for.
+ */
+extern void dbopt_hold_update(void);
 
 /* Until when the database is held; 0: it is not.  Under dbopt_shared->lock. */
 extern TimestampTz dbopt_held_until(Oid dboid);

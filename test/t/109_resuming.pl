@@ -85,20 +85,28 @@ sub suspects_go
 }
 
 # Leaves one event each in the middle of two handlers, without company in its
-# chunk; returns a time when they have been called, and which they are.
+# chunk; returns a time when they have been called, and which they are.  Suspects
+# of the last crash would be kept waiting by one of the two, and could keep the
+# other one waiting; those of "down" are so many, and fail, that they take minutes.
 sub begin_events
 {
 	my %tables = (plain => 'log', marks => 'marked');
 	my %events;
 
-	$node->safe_psql('postgres', "UPDATE switches SET is_on = true WHERE name = 'linger'");
+	$node->safe_psql('postgres', "UPDATE switches SET is_on = false WHERE name = 'down'");
+	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM dbopt_chunk WHERE suspicion > 0)
+		AND NOT EXISTS (SELECT FROM dbopt_retry_queue WHERE suspicion > 0)})
+	  or die 'suspects of the last crash are left';
+	$node->safe_psql('postgres', "UPDATE switches SET is_on = true WHERE name IN ('linger', 'down')");
 	$events{$_} = $node->safe_psql('postgres', qq{
 		INSERT INTO $tables{$_} (event_type, aggregate_type, aggregate_id, data)
 		VALUES ('LINGER', 'a', dbopt_uuid_v7(), '{}') RETURNING id}) foreach keys %tables;
 
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'dbopt session' AND wait_event = 'PgSleep'")
-	  or die 'it does not begin';
+	  or die 'it does not begin: ', $node->safe_psql('postgres', q{
+		SELECT p.*, a.wait_event, pg_blocking_pids(p.pid), a.query
+		  FROM dbopt_pool_sessions() p JOIN pg_stat_activity a USING (pid)});
 	$node->safe_psql('postgres', "UPDATE switches SET is_on = false WHERE name = 'linger'");
 	return ($node->safe_psql('postgres', 'SELECT clock_timestamp()'), %events);
 }

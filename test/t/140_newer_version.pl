@@ -62,7 +62,8 @@ write_event('EVENT', -1);
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM dbopt_pending_retries'),
 	'one is delivered, one waits to be tried again');
 
-# A handler that is at work when the version changes, and then fails.
+# A handler that is at work when the version changes, and then fails.  It is
+# changed through the pool: for a client's own command handlers are ended.
 my $blocker = $node->background_psql('postgres');
 $blocker->query_safe('SELECT pg_advisory_lock(1)');
 write_event('SLOW', 2);
@@ -70,7 +71,7 @@ ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
 	'a handler is at work');
 my $log = -s $node->logfile;
-$node->safe_psql('postgres', "ALTER EXTENSION dbopt UPDATE TO '$version'");
+$node->safe_psql('postgres', "SELECT dbopt_with_connection(\$\$ALTER EXTENSION dbopt UPDATE TO '$version'\$\$)");
 $node->wait_for_log(qr/dbopt does not run in database "postgres"/, $log);
 $blocker->query_safe('SELECT pg_advisory_unlock(1)');
 $blocker->quit;
@@ -136,7 +137,8 @@ ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
 	'a handler is at work');
 my $update = $node->background_psql('postgres', on_error_stop => 0);
-$update->query_until(qr/waits/, "\\echo waits\nALTER EXTENSION dbopt UPDATE TO '9.10';\n");
+$update->query_until(qr/waits/,
+	"\\echo waits\nSELECT dbopt_with_connection(\$\$ALTER EXTENSION dbopt UPDATE TO '9.10'\$\$);\n");
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"),
 	'the update waits for it');

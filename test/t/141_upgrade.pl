@@ -44,6 +44,67 @@ stop_writers();
 all_once($node, 'updated under load');
 unlike(slurp_file($node->logfile), qr/a job of handler .* failed|has ended/, 'no worker has failed');
 
+# ---- in company ----
+
+# What a caller has asked for goes on while the extension is updated; all else
+# is out of the way, until the transaction ends.
+sub workers
+{
+	my ($condition) = @_;
+
+	return "SELECT coalesce(string_agg(CAST(pid AS text), ' '), '') FROM pg_stat_activity
+		WHERE datname = 'company' AND backend_type IN ('dbopt scheduler', 'dbopt session') AND $condition";
+}
+
+my $is_scheduler = "backend_type = 'dbopt scheduler'";
+my $is_callers = "wait_event = 'advisory' AND query ~ '^SELECT'";
+my $is_handlers = "wait_event = 'advisory' AND query ~ '^delivering'";
+
+sub scheduler_of_company
+{
+	$node->poll_query_until('company', "SELECT (@{[ workers($is_scheduler) ]}) <> ''") or die 'no scheduler';
+	return $node->safe_psql('company', workers($is_scheduler));
+}
+
+$node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN; CREATE DATABASE company');
+$node->safe_psql('company', q{
+	CREATE EXTENSION dbopt VERSION '1.0' CASCADE;
+	SELECT dbopt_create_events('log', false);
+	CREATE TABLE seen (id uuid);
+	CREATE FUNCTION see(e log) RETURNS void LANGUAGE sql AS $$
+		SELECT pg_advisory_xact_lock(1);
+		INSERT INTO seen VALUES (e.id);
+	$$;
+	SELECT dbopt_register_handler('see', '*', 'see(log)')});
+my $holder = $node->background_psql('company');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+my $caller = $node->background_psql('company');
+$caller->query_until(qr/called/,
+	"\\echo called\nSELECT dbopt_with_connection(\$\$SELECT 'done' FROM pg_advisory_lock(1)\$\$);\n");
+$node->safe_psql('company', q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data)
+	VALUES ('A', 'a', gen_random_uuid(), '{}')});
+foreach my $end (qw(ROLLBACK COMMIT))
+{
+	$node->poll_query_until('company', "SELECT (@{[ workers($_) ]}) <> ''") or die "nobody is at work where $_"
+	  foreach $is_scheduler, $is_callers, $is_handlers;
+	is( $node->safe_psql('company', 'BEGIN; ALTER EXTENSION dbopt UPDATE; ' . workers('true') . "; $end"),
+		$node->safe_psql('company', workers($is_callers)),
+		"only a caller's session stays for an update, till $end");
+}
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+like($caller->query_until(qr/done/, ''), qr/done/, '... and does what it was told');
+is($node->safe_psql('company', 'SELECT dbopt_drain()'), 't', 'events are delivered afterwards,');
+is($node->safe_psql('company', 'SELECT count(*) FROM seen'), '1', '... each once');
+$_->quit foreach $holder, $caller;
+
+# Who may not update, or has nothing to update, stops nobody.
+my $scheduler = scheduler_of_company();
+$node->safe_psql('company', 'ALTER EXTENSION dbopt UPDATE');
+isnt($node->psql('company', "ALTER EXTENSION dbopt UPDATE TO '1.0'", extra_params => [ '-U', 'stranger' ]),
+	0, 'a stranger may not update');
+is($node->safe_psql('company', workers($is_scheduler)),
+	$scheduler, '... nor stop the workers, which stay where there is nothing to do');
+
 # ---- the catalogue ----
 
 # All that belongs to the extension, in words that are the same in every

@@ -64,13 +64,16 @@ sub failure
 	return $errors;
 }
 
-# SETTING = VALUE.
+# SETTING = VALUE.  Processes that are started from now on know it.
 sub set_reload
 {
 	my ($setting) = @_;
+	my $before = sql('SELECT pg_conf_load_time()');
 
 	sql("ALTER SYSTEM SET $setting");
 	$node->reload;
+	$node->poll_query_until('postgres', "SELECT pg_conf_load_time() > '$before'")
+	  or die 'the server does not read its configuration';
 	return;
 }
 
