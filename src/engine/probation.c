@@ -18,7 +18,7 @@
  * and takes the turn again when it is due: then all give way for it, but not
  * for ever.  Handlers that take long elsewhere put it off until they have ended
  * what they are at; they get no more before it has run (solo.h), so that each
- * can do that only once.
+ * can do that only once, or twice if another took much longer.
  *
  * Most of what is new to suspicion is innocent, and may take as long as it
  * likes: a group gets company after a while.  When the server crashes then,
@@ -283,7 +283,7 @@ lose_patience(DbOptSuspects *entry, TimestampTz now)
 
 /*
  * Those who held up the suspects are waited for without the turn, and go on
- * when nobody is left to wait for them.
+ * when nobody is left to wait for them, or as long as it is for others of them.
  */
 static void
 watch_stalled(TimestampTz now)
@@ -296,7 +296,10 @@ watch_stalled(TimestampTz now)
 	if (outlook.first == NULL && outlook.next > now + REST_US)
 		unstall();
 	else if (outlook.first != NULL && dbopt_solo_stalled_at_work(my_database))
+	{
+		dbopt_solo_excuse(my_database);
 		stalled_until = now + STALL_US;
+	}
 }
 
 /* Tells others when this database's probation is over. */

@@ -39,6 +39,7 @@ clear_slot(DbOptHandlerState *state)
 	pg_atomic_write_u64(&state->next_retry_at, PG_INT64_MAX);
 	pg_atomic_write_u32(&state->in_flight, 0);
 	pg_atomic_write_u32(&state->stalled_by, 0);
+	pg_atomic_write_u32(&state->excused_by, 0);
 
 	SpinLockAcquire(&state->mutex);
 	memset(&state->breaker_config, 0, sizeof(state->breaker_config));

@@ -330,6 +330,8 @@ typedef struct DbOptHandlerState
 	pg_atomic_uint32 in_flight; /* events */
 	pg_atomic_uint32 stalled_by;	/* gets no jobs until that database has
 									 * run its suspects: slot + 1; 0: none */
+	pg_atomic_uint32 excused_by;	/* was let go by it since: it will not be
+									 * again */
 
 	/* Under mutex. */
 	slock_t		mutex;

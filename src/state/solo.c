@@ -201,6 +201,15 @@ dbopt_solo_stall(int database)
 	return all;
 }
 
+/* True: it was the database's. */
+static bool
+clear(pg_atomic_uint32 *of, int database)
+{
+	uint32		expected = database + 1;
+
+	return pg_atomic_compare_exchange_u32(of, &expected, 0);
+}
+
 void
 dbopt_solo_unstall(int database)
 {
@@ -208,11 +217,47 @@ dbopt_solo_unstall(int database)
 
 	for (int i = 0; i < dbopt_shared->max_handlers; i++)
 	{
-		uint32		stalled_by = database + 1;
+		DbOptHandlerState *state = dbopt_handler_slot(i);
 
-		any |= pg_atomic_compare_exchange_u32(&dbopt_handler_slot(i)->stalled_by,
-											  &stalled_by, 0);
+		clear(&state->excused_by, database);
+		any |= clear(&state->stalled_by, database);
 	}
+	if (any)
+		dbopt_schedulers_wake();
+}
+
+static bool
+is_at_work(const DbOptHandlerState *state)
+{
+	for (int i = 0; i < dbopt_shared->max_sessions; i++)
+	{
+		DbOptSession *session = dbopt_session_slot(i);
+
+		if (runs_events(session) && handler_at_work(session) == state)
+			return true;
+	}
+	return false;
+}
+
+void
+dbopt_solo_excuse(int database)
+{
+	uint32		mine = database + 1;
+	bool		any = false;
+
+	LWLockAcquire(dbopt_shared->lock, LW_SHARED);
+	for (int i = 0; i < dbopt_shared->max_handlers; i++)
+	{
+		DbOptHandlerState *state = dbopt_handler_slot(i);
+
+		if (pg_atomic_read_u32(&state->stalled_by) != mine ||
+			pg_atomic_read_u32(&state->excused_by) == mine ||
+			is_at_work(state))
+			continue;
+		pg_atomic_write_u32(&state->excused_by, mine);
+		any |= clear(&state->stalled_by, database);
+	}
+	LWLockRelease(dbopt_shared->lock);
 	if (any)
 		dbopt_schedulers_wake();
 }

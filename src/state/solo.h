@@ -6,7 +6,9 @@
  * A scheduler that holds the turn is the only one that may assign jobs; the
  * others hear of it, and ask their sessions to give way.  Handlers that take
  * too long for that are stalled: they end what they are at, and get no more
- * until those who wait for the turn have had it.
+ * until those who wait for the turn have had it.  One that has ended it long
+ * before another does gets more meanwhile, once, for it need not be one that
+ * takes long.
  */
 #ifndef DBOPT_SOLO_H
 #define DBOPT_SOLO_H
@@ -50,6 +52,9 @@ extern void dbopt_solo_unstall(int database);
 
 /* Is one of them still at work? */
 extern bool dbopt_solo_stalled_at_work(int database);
+
+/* Those that are not get jobs again, but for the ones that did so before. */
+extern void dbopt_solo_excuse(int database);
 
 /* Is this handler, by its slot or -1, one of them? */
 extern bool dbopt_solo_is_stalled(int handler_slot);

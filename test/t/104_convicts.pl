@@ -1,6 +1,6 @@
 # What has crashed the server is tried again when nothing else runs.  Handlers
 # that take long hold that up, but only by what they are at: they get no more
-# until it has run, while all others go on.
+# until it has run, while all others go on, and who was done before them.
 use strict;
 use warnings;
 
@@ -44,6 +44,13 @@ foreach my $db (qw(postgres other))
 		INSERT INTO dbopt_retry_policy (name, max_attempts, base_delay, max_delay, jitter, retry_unknown)
 		VALUES ('thrice', 3, '4 s', '4 s', 'none', true);
 		SELECT dbopt_register_handler('long', 'LONG', 'long(log)', chunk_size => 1, max_concurrency => 2);
+		CREATE FUNCTION brief(e log) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE LOG 'a brief one begins';
+			INSERT INTO effects VALUES (e.id);
+			PERFORM pg_advisory_xact_lock(2);
+		END $$;
+		SELECT dbopt_register_handler('brief', 'BRIEF', 'brief(log)');
 		SELECT dbopt_register_handler('go', 'GO', 'go(log)');
 		SELECT dbopt_register_handler('die', 'DIE', 'die(log)', policy => 'thrice');
 	});
@@ -74,14 +81,20 @@ $node->poll_query_until('postgres', "SELECT true FROM dbopt_pause_handler('die')
 # for the same lock there.
 my @lockers = map { $node->background_psql($_) } qw(postgres other);
 $_->query_safe('SELECT pg_advisory_lock(1)') foreach @lockers;
+my $locker_pids = join ', ', map { $_->query_safe('SELECT pg_backend_pid()') } @lockers;
+my $brief_locker = $node->background_psql('other');
+$brief_locker->query_safe('SELECT pg_advisory_lock(2)');
 my $offset = -s $node->logfile;
 add_events($_, 'LONG', 4) foreach qw(postgres other);
+add_events('other', 'BRIEF', 1);
 $node->wait_for_log(qr/(?:a long one begins.*){4}/s, $offset);
+$node->wait_for_log(qr/a brief one begins/, $offset);
 is($node->safe_psql('postgres', 'SELECT suspicion FROM dbopt_chunk WHERE suspicion > 0'), '2', 'an event is to be tried alone');
 
 $offset = -s $node->logfile;
 $node->safe_psql('postgres', "SELECT dbopt_resume_handler('die')");
 $node->wait_for_log(qr/(?:handler "long" gets no more events until a suspect of a crash has run.*){2}/s, $offset);
+$node->wait_for_log(qr/handler "brief" gets no more events/, $offset);
 pass('handlers that do not give way for it are told apart');
 foreach my $db (qw(postgres other))
 {
@@ -90,8 +103,14 @@ foreach my $db (qw(postgres other))
 	is($node->safe_psql($db, "SELECT dbopt_drain('100 ms')"), 'f', "$db: what is held back is not forgotten");
 }
 
-# The long ones end, and more of them wait.
-$_->query_safe('SELECT pg_advisory_unlock(1)') foreach @lockers;
+# One of those that held it up is done long before the others.
+$brief_locker->query_safe('SELECT pg_advisory_unlock(2)');
+add_events('other', 'BRIEF', 3);
+ok($node->poll_query_until('other', undelivered('BRIEF'), '0'), 'one that is done waits for no other');
+eval { $brief_locker->quit };
+
+# The long ones end, all at once, and more of them wait.
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[$locker_pids]) pid");
 $node->wait_for_log(qr/terminated by signal 9/, $offset);
 my ($before) = slurp_file($node->logfile, $offset) =~ /^(.*?)terminated by signal 9/s;
 unlike($before, qr/a long one begins/, 'they get no more before it has run');
@@ -101,7 +120,8 @@ foreach my $db (qw(postgres other))
 {
 	ok($node->poll_query_until($db, undelivered('LONG'), '0'), "$db: then they do");
 	is($node->safe_psql($db, "SELECT dbopt_drain('60 s')"), 't', "$db: drained");
-	is( $node->safe_psql($db, q{SELECT count(*), count(DISTINCT id) FROM effects}), '14|14', "$db: each event had its effect once");
+	is( $node->safe_psql($db, q{SELECT count(*), count(DISTINCT id) FROM effects}),
+		$db eq 'other' ? '18|18' : '14|14', "$db: each event had its effect once");
 }
 is( $node->safe_psql('postgres', 'SELECT handler, attempts, error_code FROM dbopt_dead_letters'),
 	'die|3|57P02', 'and the event is given up');
