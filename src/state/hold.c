@@ -5,10 +5,13 @@
  * Run by a backend before DROP DATABASE and the like, which count the other
  * connections before any hook is called, and before DROP and ALTER EXTENSION.
  * The lease lives in shared memory, under dbopt_shared->lock, and is released
- * by this backend's transaction callback, whether the command succeeds or
- * fails; the time limit is for what no callback sees.  A lease that is over too
- * early does no harm: the command has locked the database by then, and a worker
- * that connects waits.
+ * by this backend's transaction callbacks, whether the command succeeds or
+ * fails, or is taken back with a subtransaction; the time limit is for what no
+ * callback sees.  One on a database that is over too early does no harm: the
+ * command has locked it by then, and a worker that connects waits.  DROP and
+ * ALTER EXTENSION may wait for somebody's lock on one of dbopt's tables when
+ * they have others, be it for hours: workers that came back meanwhile could end
+ * in a deadlock with them.
  *
  * DROP EXTENSION lets a session that builds an index drop what the build has
  * left: it is told to end the build, and not waited for any longer when it has
@@ -17,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <signal.h>
 
 #include "access/xact.h"
@@ -28,7 +32,8 @@
 #include "state/news.h"
 #include "utils/timestamp.h"
 
-#define HOLD_MS			30000
+#define HOLD_MS				30000
+#define HOLD_EXTENSION_MS	INT_MAX
 
 /* What the workers have to leave. */
 typedef enum HoldFor
@@ -40,6 +45,7 @@ typedef enum HoldFor
 
 static bool callback_registered = false;
 static bool holding = false;
+static SubTransactionId held_in;	/* while holding: where that has begun */
 
 /*
  * Releases all holds of this backend, and has the launcher look at their
@@ -70,10 +76,23 @@ release_holds(void)
 	holding = false;
 }
 
+/* A prepared transaction keeps its locks, and waits for none. */
 static void
 hold_xact_callback(XactEvent event, void *arg)
 {
-	if (holding && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+	if (holding && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+					event == XACT_EVENT_PREPARE))
+		release_holds();
+}
+
+/*
+ * Of those that have not ended, the ones in which it began have no higher number.
+ */
+static void
+hold_subxact_callback(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	if (holding && event == SUBXACT_EVENT_ABORT_SUB && mine <= held_in)
 		release_holds();
 }
 
@@ -81,7 +100,7 @@ hold_xact_callback(XactEvent event, void *arg)
  * Takes a lease; the one that is over soonest makes way if there are too many.
  */
 static void
-put_hold(Oid dboid, TimestampTz now)
+put_hold(Oid dboid, HoldFor purpose, TimestampTz now)
 {
 	DbOptHold  *place = &dbopt_shared->holds[0];
 	int			i;
@@ -100,7 +119,8 @@ put_hold(Oid dboid, TimestampTz now)
 	}
 	place->dboid = dboid;
 	place->pid = MyProcPid;
-	place->until = TimestampTzPlusMilliseconds(now, HOLD_MS);
+	place->until = TimestampTzPlusMilliseconds(now, purpose == FOR_DATABASE ?
+											   HOLD_MS : HOLD_EXTENSION_MS);
 }
 
 TimestampTz
@@ -268,12 +288,15 @@ hold(Oid dboid, HoldFor purpose)
 	if (!callback_registered)
 	{
 		RegisterXactCallback(hold_xact_callback, NULL);
+		RegisterSubXactCallback(hold_subxact_callback, NULL);
 		callback_registered = true;
 	}
 
+	if (!holding)
+		held_in = GetCurrentSubTransactionId();
 	holding = true;
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
-	put_hold(dboid, now);
+	put_hold(dboid, purpose, now);
 	stop_workers(dboid, purpose);
 	LWLockRelease(dbopt_shared->lock);
 

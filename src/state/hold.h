@@ -11,14 +11,16 @@
 /*
  * Ends the database's scheduler and sessions, waits until they are gone
  * (dbopt.shutdown_timeout at most), and keeps new ones away until this
- * transaction ends or 30 seconds are over.  The caller has checked the user's rights.
+ * (sub)transaction is rolled back, the transaction ends, or 30 seconds are over.
+ * The caller has checked the user's rights.
  */
 extern void dbopt_hold_database(Oid dboid);
 
 /*
- * The same before a command that drops the extension of this database, but for
- * sessions that build indexes: they end their builds, drop what those have
- * left, and are waited for only until they leave dbopt's tables alone.
+ * The same before a command that drops the extension of this database, however
+ * long that takes, but for sessions that build indexes: they end their builds,
+ * drop what those have left, and are waited for only until they leave dbopt's
+ * tables alone.
  */
 extern void dbopt_hold_extension(void);
 

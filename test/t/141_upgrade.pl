@@ -105,6 +105,50 @@ isnt($node->psql('company', "ALTER EXTENSION dbopt UPDATE TO '1.0'", extra_param
 is($node->safe_psql('company', workers($is_scheduler)),
 	$scheduler, '... nor stop the workers, which stay where there is nothing to do');
 
+# ---- taking time ----
+
+# The workers stay away for as long as it takes, be it longer than from another
+# command, and no longer.
+my $schedulers = q{SELECT count(*) FROM pg_stat_activity
+	WHERE datname = 'patient' AND backend_type = 'dbopt scheduler'};
+
+sub comes_back
+{
+	my ($name) = @_;
+	my $since = $node->safe_psql('patient', 'SELECT clock_timestamp()');
+
+	ok($node->poll_query_until('patient', $schedulers, '1'), "the scheduler comes back when the update is $name");
+	is($node->safe_psql('patient', "SELECT clock_timestamp() - '$since' < interval '20 s'"), 't', '... at once');
+	return;
+}
+
+$node->append_conf('postgresql.conf', 'max_prepared_transactions = 1');
+$node->restart;
+$node->safe_psql('postgres', 'CREATE DATABASE patient');
+$node->safe_psql('patient', "CREATE EXTENSION dbopt VERSION '1.0' CASCADE");
+$node->poll_query_until('patient', $schedulers, '1') or die 'no scheduler';
+my $updater = $node->background_psql('patient');
+$updater->query_safe('BEGIN; SAVEPOINT s; ALTER EXTENSION dbopt UPDATE; SAVEPOINT t; ROLLBACK TO t');
+is($node->safe_psql('patient', $schedulers), '0', 'what is taken back afterwards is nothing to an update');
+$updater->query_safe('ROLLBACK TO s');
+comes_back('taken back itself');
+$updater->query_safe('ALTER EXTENSION dbopt UPDATE; ROLLBACK');
+comes_back('rolled back');
+$updater->query_safe("BEGIN; ALTER EXTENSION dbopt UPDATE; PREPARE TRANSACTION 'update'");
+$node->safe_psql('patient', "ROLLBACK PREPARED 'update'");
+comes_back('prepared');
+my $reader = $node->background_psql('patient');
+$reader->query_safe('BEGIN; LOCK TABLE dbopt_index_state IN ACCESS SHARE MODE');
+$updater->query_until(qr/waits/, "\\echo waits\nALTER EXTENSION dbopt UPDATE;\n");
+ok( $node->poll_query_until('patient', q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE wait_event_type = 'Lock' AND query ~ '^ALTER' AND query_start < clock_timestamp() - interval '31 s'}),
+	'an update waits for a lock');
+is($node->safe_psql('patient', $schedulers), '0', '... while nobody can get in its way');
+$reader->query_safe('COMMIT');
+comes_back('done');
+is(version_in('patient'), $current, '... as it is');
+$_->quit foreach $reader, $updater;
+
 # ---- the catalogue ----
 
 # All that belongs to the extension, in words that are the same in every
