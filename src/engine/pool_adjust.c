@@ -14,6 +14,8 @@
 
 #define MAX_WARMING		4		/* sessions starting at once, not for a job */
 #define WARM_RETRY_MS	60000	/* after there was no slot for a warm one */
+#define LOOK_MS			1000	/* whether callers have given sessions back,
+								 * at the most often */
 
 static int	owed = 0;			/* sessions to give up to other databases */
 
@@ -125,7 +127,8 @@ retire_idle(const DbOptPoolLimits *limits, TimestampTz now, TimestampTz *next)
 	/* What a caller gives back may not be told. */
 	if (dbopt_crew_calls() > 0)
 		*next = Min(*next, TimestampTzPlusMilliseconds(now,
-													   limits->idle_timeout));
+													   Max(limits->idle_timeout,
+														   LOOK_MS)));
 }
 
 static bool

@@ -121,6 +121,29 @@ $session = undef;
 wait_for('(SELECT total = 0 FROM dbopt_pool_stats())', 'it goes when it can');
 is(join('|', map { count_of($_) } qw(destroyFail destroySuccess)), "1|$destroyed", 'and is counted once');
 is(scalar(() = slurp_file($node->logfile) =~ /a dbopt session has not ended in time, and is terminated/g), 1, 'as it is told');
+
+# ---- sessions that end at once -------------------------------------------
+
+# The CPU time that a process has had, in ticks of 10 ms.
+sub ticks_of
+{
+	my ($pid) = @_;
+	my @values = split / /, slurp_file("/proc/$pid/stat") =~ s/.*\) //sr;
+
+	return $values[11] + $values[12];
+}
+
+SKIP:
+{
+	skip 'there is no /proc', 2 unless -e '/proc/self/stat';
+	my $scheduler = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'dbopt scheduler'");
+
+	set_reload('dbopt.pool_idle_timeout = 0');
+	my $before = ticks_of($scheduler);
+	sql(q{SELECT dbopt_with_connection('SELECT pg_sleep(2) -- work')});
+	cmp_ok(ticks_of($scheduler) - $before, '<', 30, 'while a caller is served the scheduler rests');
+	wait_for('(SELECT total = 0 FROM dbopt_pool_stats())', 'the session ends afterwards');
+}
 set_reload(q{dbopt.pool_idle_timeout = '1 h'});
 is(sql($call), '{"?column?": 1}', 'another one serves');
 
