@@ -374,6 +374,9 @@ COMMENT ON FUNCTION @extschema@.dbopt_drain(interval) IS
 COMMENT ON FUNCTION @extschema@.dbopt_pause() IS
 	'hands out nothing more in this database, until dbopt_resume(); what is running ends; errors: 55000 a restored database before dbopt_resume()';
 
+COMMENT ON FUNCTION @extschema@.dbopt_with_connection(text, text[]) IS
+	'runs SQL in a pool session of the caller''s role, in a transaction of its own that commits or fails by itself; each row of the last statement''s result is one jsonb object, statements without a result give none; params are bound to $1, $2, ..., and get their types from where they stand; errors are those of the statement, and: 2D000 transaction control, 22004 NULL, 22023 empty, 0A000 COPY with the client, 42P02 another number of parameters, 42601 parameters for several statements, 53300 no session in time, with the reason, 57P03 the circuit breaker database is open, 08006 the session has gone, 40P01 it waits for its own caller, 42501 in a security-restricted operation, 25000 in a parallel one, 55000 not preloaded, in recovery, or the role cannot log in';
+
 COMMENT ON SEQUENCE @extschema@.dbopt_source_source_id_seq IS 'ids of attached tables';
 COMMENT ON SEQUENCE @extschema@.dbopt_handler_handler_id_seq IS 'ids of handlers';
 COMMENT ON SEQUENCE @extschema@.dbopt_cursor_cursor_id_seq IS 'ids of cursors';

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "api/arguments.h"
 #include "api/isolation.h"
@@ -73,6 +74,11 @@ check_caller(DbOptPooledRequest *request)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("there are no pool sessions during recovery"),
 				 errhint("This server is a standby: call it on the primary.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot use a pool session during a parallel operation"),
+				 errhint("The function that calls it must be PARALLEL UNSAFE.")));
 	if (InSecurityRestrictedOperation())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

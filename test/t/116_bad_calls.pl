@@ -223,6 +223,13 @@ is((outcome("SET ROLE nologin; $call"))[0], $node->pg_version < 17 ? '55000' : '
 is((outcome("SET ROLE shut; $call"))[0], '42501', 'one that may not connect to the database');
 is((outcome(q{CREATE MATERIALIZED VIEW made AS SELECT call(i) FROM one}))[0], '42501', 'a materialized view');
 is((outcome(q{CREATE INDEX made ON one (call(i))}))[0], '42501', 'an index on an expression');
+
+# One that should not be called in a parallel worker, and is said to be fit for it.
+my $parallel = $node->pg_version < 16 ? 'force_parallel_mode' : 'debug_parallel_query';
+sql(q{ALTER FUNCTION call(int) PARALLEL SAFE});
+($code, $rows, $errors) = outcome(q{SET } . $parallel . q{ = on; SET jit = off; SELECT call(i) FROM one});
+is($code, '25000', 'a parallel worker');
+like($errors, qr/ERROR:  cannot use a pool session during a parallel operation\n.*HINT:  .*PARALLEL UNSAFE/s, '... is refused, and told how to mend it');
 is((outcome("SET ROLE app; $call"))[1], '{"name": "app"}', 'another role is served');
 sql(q{ALTER ROLE app SET client_encoding = 'LATIN1'});
 ($code, $rows, $errors) = outcome(
