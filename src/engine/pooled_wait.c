@@ -236,12 +236,15 @@ static void
 raise_deadlock(const Search *search)
 {
 	StringInfoData detail;
+	pid_t		next = MyProcPid;
 
 	initStringInfo(&detail);
 	for (int place = search->back; place > 0; place = search->from[place])
+	{
 		appendStringInfo(&detail, "; process %d waits for process %d",
-						 (int) search->pids[place], place == search->back ?
-						 MyProcPid : (int) search->pids[search->from[place]]);
+						 (int) search->pids[place], (int) next);
+		next = search->pids[place];
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 			 errmsg("deadlock detected"),

@@ -118,6 +118,9 @@ like(failure(q{SELECT dbopt_with_connection('SELECT pg_terminate_backend(pg_back
 	qr/ERROR:  08006/, 'the end of the session is an error');
 like(failure(q{BEGIN; LOCK TABLE note; SELECT dbopt_with_connection('SELECT * FROM note')}),
 	qr/ERROR:  40P01/, 'waiting for oneself is a deadlock');
+like(failure(q{BEGIN; LOCK TABLE note; SELECT dbopt_with_connection('SELECT dbopt_with_connection(''SELECT * FROM note'')')}),
+	qr/ERROR:  40P01: .*\nDETAIL:  Process (\d+) waits for its pool session; process (\d+) waits for process \g1; process \d+ waits for process \g2\.\n/,
+	'... by way of another session as well, and it is told who waits for whom');
 
 # ---- roles and leaks -----------------------------------------------------
 
