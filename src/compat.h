@@ -103,6 +103,13 @@
 #define DBOPT_DISABLE_TRANSACTION_TIMEOUT()	((void) 0)
 #endif
 
+/* From 17 on those that are synchronized can be dropped alone. */
+#if PG_VERSION_NUM >= 170000
+#define dbopt_replication_slot_cleanup()	ReplicationSlotCleanup(false)
+#else
+#define dbopt_replication_slot_cleanup()	ReplicationSlotCleanup()
+#endif
+
 /* From 18 on this comes with PostgreSQL. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn	__attribute__((noreturn))

@@ -5,15 +5,18 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
+#include "compat.h"
 #include "engine/exec.h"
 #include "engine/session.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
+#include "replication/slot.h"
 #include "state/circuit.h"
 #include "state/log_line.h"
 #include "storage/fd.h"
@@ -71,6 +74,26 @@ dbopt_session_reset_settings(void)
 }
 
 /*
+ * A slot for replication that was in use when an error came would stay so, as
+ * would one that is to last as long as the session.
+ */
+static void
+reset_slots(void)
+{
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	dbopt_replication_slot_cleanup();
+}
+
+/* A backup that was begun is nobody's to end. */
+static void
+reset_backup(void)
+{
+	if (get_backup_status() != SESSION_BACKUP_NONE)
+		do_pg_abort_backup(0, BoolGetDatum(false));
+}
+
+/*
  * Which tablespaces temp_tablespaces names is found out once a transaction, and
  * a reset that has none would leave the next one with what was set here.
  */
@@ -93,10 +116,10 @@ needs_transaction(void)
 }
 
 /*
- * The steps of DISCARD ALL, the random numbers and the replication origin, but
- * not the plan cache, which holds nothing of a job's and makes the next one
- * fast.  Settings return to what they were when the session began: the role's
- * and the database's own.  A background worker cannot LISTEN.
+ * The steps of DISCARD ALL, the random numbers and what there is of replication
+ * and backups, but not the plan cache, which holds nothing of a job's and makes
+ * the next one fast.  Settings return to what they were when the session began:
+ * the role's and the database's own.  A background worker cannot LISTEN.
  */
 static void
 reset(void *arg)
@@ -104,6 +127,8 @@ reset(void *arg)
 	bool		transaction = needs_transaction();
 
 	HOLD_CANCEL_INTERRUPTS();
+	reset_slots();
+	reset_backup();
 	if (transaction)
 	{
 		SetCurrentStatementStartTimestamp();

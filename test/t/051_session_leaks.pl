@@ -9,7 +9,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('leaks');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\ndbopt.pool_min = 1\ndbopt.pool_max = 1");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'\nwal_level = replica\ndbopt.pool_min = 1\ndbopt.pool_max = 1");
 $node->start;
 
 sub sql
@@ -31,7 +31,7 @@ sub deliver
 # look() writes down what its session is like; leave() leaves behind whatever
 # it can, by the command in the event.
 sql(q{
-	CREATE ROLE app LOGIN;
+	CREATE ROLE app LOGIN REPLICATION;
 	CREATE ROLE other;
 	GRANT other, pg_read_all_stats TO app;
 	SELECT pg_replication_origin_create('elsewhere');
@@ -56,6 +56,7 @@ sql(q{
 			'prepared', (SELECT count(*) FROM pg_prepared_statements),
 			'cursors', (SELECT count(*) FROM pg_cursors),
 			'locks', (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
+			'slots', (SELECT count(*) FROM pg_replication_slots),
 			'channels', (SELECT count(*) FROM pg_listening_channels()),
 			'origin', pg_replication_origin_session_is_setup());
 	END $$;
@@ -76,6 +77,7 @@ my %left = (
 	'an application name' => q{SET application_name = 'mine'},
 	'a search path' => q{SET search_path = pg_temp, pg_catalog},
 	'an isolation level' => q{SET default_transaction_isolation = 'serializable'},
+	'a temporary replication slot' => q{SELECT pg_create_physical_replication_slot('brief', true, true)},
 	'asynchronous commits' => q{SET synchronous_commit = off},
 	'a role' => q{SET ROLE other},
 	'a temporary table' => q{CREATE TEMPORARY TABLE seen (id int, pid int, state jsonb)},

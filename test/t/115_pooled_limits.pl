@@ -19,6 +19,7 @@ $node->append_conf(
 	deadlock_timeout = '50 ms'
 	fsync = off
 	max_connections = 200
+	wal_level = logical
 	work_mem = '1 MB'
 	dbopt.pool_max = 1
 	dbopt.pool_idle_timeout = '1 h'
@@ -175,6 +176,17 @@ my @random = map {
 	sql("SET ROLE app; SELECT * FROM " . call('SELECT random() AS r'))
 } 1 .. 2;
 isnt($random[0], $random[1], 'nor the seed of random numbers');
+
+# Slots for replication, and backups.
+sql(q{SELECT pg_create_logical_replication_slot('own', 'pgoutput')});
+like(failure('SELECT ' . call(q{SELECT pg_logical_slot_get_binary_changes('own', NULL, NULL, 'proto_version', '0')})),
+	qr/ERROR: .*proto_version/, 'a replication slot is read, which fails');
+is(sql('SELECT active FROM pg_replication_slots'), 'f', '... and is free for others');
+sql(q{SELECT pg_drop_replication_slot('own')});
+sql('SELECT ' . call(q{SELECT pg_create_physical_replication_slot('brief', true, true)}));
+is(sql('SELECT count(*) FROM pg_replication_slots'), 0, 'a temporary one lasts no longer than the call');
+sql('SELECT ' . call(q{SELECT pg_backup_start('own', true)}));
+like(failure('SELECT ' . call('SELECT pg_backup_stop(false)')), qr/ERROR:  55000/, 'a backup is not there for the next caller to end');
 
 # Where its temporary files are.
 sql($_) foreach (q{SET allow_in_place_tablespaces = on; CREATE TABLESPACE elsewhere LOCATION ''},
