@@ -165,6 +165,7 @@ run_statement(const PooledRun *run, const char *text, RawStmt *raw, bool last)
 
 	MemoryContextSwitchTo(context);
 	CHECK_FOR_INTERRUPTS();
+	dbopt_session_plans_check();	/* the one before may have set any */
 	statement.text = text;
 
 	statement.raw = raw;

@@ -12,10 +12,17 @@
 extern PGDLLEXPORT void dbopt_session_main(Datum main_arg);
 
 /*
- * Takes back what a handler has set, its role as well; in a transaction that
- * has just begun.
+ * Takes back what a handler has set, its role as well, and the plans made under
+ * it; in a transaction that has just begun.
  */
 extern void dbopt_session_reset_settings(void);
+
+/*
+ * A job begins, or its next statement: plans that were made under other settings
+ * than there are now are made anew.  And: the job has ended.
+ */
+extern void dbopt_session_plans_check(void);
+extern void dbopt_session_plans_rest(void);
 
 /*
  * Gives the session the state of a new one; outside a transaction.  Returns

@@ -61,8 +61,8 @@ has_other_role(void)
  * The role comes back last: who is another one now may not be allowed to.
  * Looking roles up is left for when there is need.
  */
-void
-dbopt_session_reset_settings(void)
+static void
+reset_settings(void)
 {
 	reset_origin();
 	if (has_other_role())
@@ -71,6 +71,13 @@ dbopt_session_reset_settings(void)
 		SetPGVariable("role", NIL, false);
 	}
 	ResetAllOptions();
+}
+
+void
+dbopt_session_reset_settings(void)
+{
+	reset_settings();
+	dbopt_session_plans_check();
 }
 
 /*
@@ -117,8 +124,8 @@ needs_transaction(void)
 
 /*
  * The steps of DISCARD ALL, the random numbers and what there is of replication
- * and backups, but not the plan cache, which holds nothing of a job's and makes
- * the next one fast.  Settings return to what they were when the session began:
+ * and backups, but not the plan cache, which makes the next job fast: see
+ * session_plans.c.  Settings return to what they were when the session began:
  * the role's and the database's own.  A background worker cannot LISTEN.
  */
 static void
@@ -127,6 +134,7 @@ reset(void *arg)
 	bool		transaction = needs_transaction();
 
 	HOLD_CANCEL_INTERRUPTS();
+	dbopt_session_plans_rest();
 	reset_slots();
 	reset_backup();
 	if (transaction)
@@ -136,7 +144,7 @@ reset(void *arg)
 	}
 
 	PortalHashTableDeleteAll();
-	dbopt_session_reset_settings();
+	reset_settings();
 	DropAllPreparedStatements();
 	LockReleaseAll(USER_LOCKMETHOD, true);
 	ResetSequenceCaches();

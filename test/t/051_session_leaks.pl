@@ -43,9 +43,12 @@ sql(q{
 	CREATE TABLE seen (id int, pid int, state jsonb);
 	CREATE TABLE memory (call int GENERATED ALWAYS AS IDENTITY, bytes bigint);
 	CREATE TABLE numbers (n serial);
+	CREATE TABLE place AS SELECT 1;
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO app;
 	GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app;
 	REVOKE ALL ON ALL TABLES IN SCHEMA public FROM other;
+	CREATE FUNCTION literal() RETURNS float8 LANGUAGE plpgsql AS
+		$$BEGIN RETURN (SELECT extract(epoch FROM timestamptz '2026-01-01 00:00') FROM public.place); END$$;
 	CREATE FUNCTION look(e events) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO public.seen SELECT e.id, pg_backend_pid(), jsonb_build_object(
@@ -56,6 +59,7 @@ sql(q{
 			'prepared', (SELECT count(*) FROM pg_prepared_statements),
 			'cursors', (SELECT count(*) FROM pg_cursors),
 			'locks', (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
+			'literal', public.literal(),
 			'slots', (SELECT count(*) FROM pg_replication_slots),
 			'channels', (SELECT count(*) FROM pg_listening_channels()),
 			'origin', pg_replication_origin_session_is_setup());
@@ -77,6 +81,8 @@ my %left = (
 	'an application name' => q{SET application_name = 'mine'},
 	'a search path' => q{SET search_path = pg_temp, pg_catalog},
 	'an isolation level' => q{SET default_transaction_isolation = 'serializable'},
+	'a time zone' => q{SELECT set_config('timezone', 'Asia/Tokyo', false), public.literal()},
+	'a local time zone' => q{SELECT set_config('timezone', 'Asia/Tokyo', true), public.literal()},
 	'a temporary replication slot' => q{SELECT pg_create_physical_replication_slot('brief', true, true)},
 	'asynchronous commits' => q{SET synchronous_commit = off},
 	'a role' => q{SET ROLE other},
@@ -96,10 +102,11 @@ foreach my $what (sort keys %left)
 deliver('SELECT', 'handlers leave things behind');
 is(sql(q{SELECT failures FROM dbopt_retry_stats() WHERE handler = 'leave'}), '0', 'none of them fails');
 
-# One after the other, in the same session.
+# One after the other, in the same session, which makes its plans anew each time.
 foreach my $what (sort keys %left)
 {
 	$id++;
+	sql('ALTER TABLE place SET (fillfactor = 99)');
 	deliver("INSERT INTO events VALUES ($id, 'LEAVE', \$\$$left{$what}\$\$)", "$what is left");
 	deliver("INSERT INTO events VALUES ($id + 1000, 'LOOK')", '... and another job comes');
 	is(sql("SELECT state FROM seen WHERE id = $id + 1000"), $fresh, '... which sees nothing of it');

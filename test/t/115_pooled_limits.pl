@@ -177,6 +177,36 @@ my @random = map {
 } 1 .. 2;
 isnt($random[0], $random[1], 'nor the seed of random numbers');
 
+# What literals and operators of a function mean, which the session's plans keep:
+# in a new connection, under a setting or none, and in the session.
+sql(q{
+	CREATE FUNCTION literals() RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		RETURN jsonb_build_object('time', extract(epoch FROM timestamptz '2026-01-01 00:00'),
+			'date', to_char(date '01/02/2026', 'YYYY-MM-DD'), 'interval', extract(epoch FROM interval '-1 2:00'),
+			'array', ('{NULL}'::text[])[1], 'null', (SELECT count(*) FROM (VALUES (NULL::int)) v (x) WHERE x = NULL));
+	END $$});
+my %meanings = (
+	timezone => q{'Asia/Tokyo'}, datestyle => q{'ISO, DMY'}, intervalstyle => 'sql_standard', array_nulls => 'off', transform_null_equals => 'on');
+my $unset = sql('SELECT literals()');
+my $literals = q{SELECT r -> 'l' FROM } . call('SELECT literals() AS l') . ' r';
+foreach my $name (sort keys %meanings)
+{
+	my $set = "SET $name = $meanings{$name}";
+	my $local = "SET LOCAL $name = $meanings{$name}";
+	my $own = sql("$set; SELECT literals()");
+
+	isnt($own, $unset, "$name makes a difference");
+	is(sql("$set; $literals"), $name =~ /style|zone/ ? $own : $unset, "... to callers of some settings");
+	is(sql($literals), $unset, '... and to no others');
+	is(sql(q{SELECT r -> 'l' FROM } . call("$set; SELECT literals() AS l") . ' r'), $own, '... where the statement sets it');
+	is(sql($literals), $unset, '... and not for the next caller');
+	is(sql("SELECT r -> 'l' FROM dbopt_with_transaction(ARRAY[\$\$$local\$\$, 'SELECT literals() AS l']) r"), $own, '... for a transaction');
+	is(sql($literals), $unset, '... and no longer');
+	like(failure('SELECT ' . call("$local; SELECT literals(); SELECT 1/0")), qr/ERROR:  22012/, '... which fails');
+	is(sql($literals), $unset, '... and leaves nothing, either');
+}
+
 # Slots for replication, and backups.
 sql(q{SELECT pg_create_logical_replication_slot('own', 'pgoutput')});
 like(failure('SELECT ' . call(q{SELECT pg_logical_slot_get_binary_changes('own', NULL, NULL, 'proto_version', '0')})),
