@@ -16,6 +16,7 @@
 #include "engine/log.h"
 #include "engine/owner_spi.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -26,6 +27,7 @@ typedef struct DbOptBacklog
 {
 	const DbOptHandler *handler;
 	char	   *event_type;
+	bool		idle;			/* for one that has no other entry */
 	bool		readable;		/* waiting is known */
 	DbOptWaiting waiting;
 	int64		retrying;
@@ -34,53 +36,59 @@ typedef struct DbOptBacklog
 
 PG_FUNCTION_INFO_V1(dbopt_backlog);
 
-/* The entry of a handler and event type in the list, added if need be. */
+/* Of a handler and event type there may be more than one: see put_backlogs. */
 static DbOptBacklog *
-backlog_entry(List **backlogs, const DbOptHandler *handler,
-			  const char *event_type)
+add_entry(List **backlogs, const DbOptHandler *handler, char *event_type)
 {
-	DbOptBacklog *entry;
-	ListCell   *cell;
+	DbOptBacklog *entry = palloc0(sizeof(DbOptBacklog));
 
-	foreach(cell, *backlogs)
-	{
-		entry = lfirst(cell);
-		if (entry->handler == handler &&
-			strcmp(entry->event_type, event_type) == 0)
-			return entry;
-	}
-	entry = palloc0(sizeof(DbOptBacklog));
 	entry->handler = handler;
-	entry->event_type = pstrdup(event_type);
+	entry->event_type = event_type;
 	entry->readable = true;
 	*backlogs = lappend(*backlogs, entry);
 	return entry;
 }
 
-/* Who watches does not wait for what somebody does to an events table. */
-static bool
-may_read(const DbOptSource *source)
+/*
+ * Who watches does not wait for what somebody does to an events table.  NULL:
+ * it cannot be read at present.
+ */
+static DbOptBacklogRead *
+source_open(const DbOptSource *source)
 {
-	return dbopt_log_try_lock(source->relid, AccessShareLock);
+	if (!dbopt_log_try_lock(source->relid, AccessShareLock))
+		return NULL;
+	return dbopt_backlog_read_begin(source);
 }
 
+/* Each source is opened once, for all its cursors. */
 static void
 add_waiting(List **backlogs, const DbOptConfig *config)
 {
+	const DbOptSource *source = NULL;
+	DbOptBacklogRead *reading = NULL;
 	ListCell   *cell;
 
-	foreach(cell, dbopt_cursors_load())
+	foreach(cell, dbopt_cursors_by_source())
 	{
 		DbOptCursor *cursor = lfirst(cell);
 		DbOptHandler *handler = dbopt_cursor_handler(config, cursor);
 		DbOptBacklog *entry;
 
+		CHECK_FOR_INTERRUPTS();
 		if (handler == NULL)
 			continue;
-		entry = backlog_entry(backlogs, handler, cursor->event_type);
-		entry->readable = may_read(handler->source) &&
-			dbopt_waiting_count(handler->source, cursor, &entry->waiting);
+		if (handler->source != source)
+		{
+			dbopt_backlog_read_end(reading);
+			source = handler->source;
+			reading = source_open(source);
+		}
+		entry = add_entry(backlogs, handler, cursor->event_type);
+		entry->readable = reading != NULL &&
+			dbopt_waiting_count(reading, cursor, &entry->waiting);
 	}
+	dbopt_backlog_read_end(reading);
 }
 
 static void
@@ -104,7 +112,7 @@ add_failed(List **backlogs, const DbOptConfig *config)
 
 		if (handler == NULL)
 			continue;
-		entry = backlog_entry(backlogs, handler, dbopt_owner_text(row, 2));
+		entry = add_entry(backlogs, handler, dbopt_owner_text(row, 2));
 		entry->retrying = dbopt_owner_int64(row, 3);
 		entry->dead = dbopt_owner_int64(row, 4);
 	}
@@ -115,19 +123,26 @@ static void
 add_idle(List **backlogs, const DbOptConfig *config)
 {
 	ListCell   *cell;
-	ListCell   *other;
 
 	foreach(cell, config->handlers)
 	{
 		DbOptHandler *handler = lfirst(cell);
-		bool		found = false;
 
-		foreach(other, *backlogs)
-			found = found ||
-			((DbOptBacklog *) lfirst(other))->handler == handler;
-		if (!found)
-			backlog_entry(backlogs, handler, handler->event_type);
+		add_entry(backlogs, handler, handler->event_type)->idle = true;
 	}
+}
+
+static int
+compare_entries(const ListCell *a, const ListCell *b)
+{
+	const DbOptBacklog *one = lfirst(a);
+	const DbOptBacklog *other = lfirst(b);
+
+	if (one->handler != other->handler)
+		return one->handler->handler_id < other->handler->handler_id ? -1 : 1;
+	if (one->idle != other->idle)
+		return one->idle ? 1 : -1;
+	return strcmp(one->event_type, other->event_type);
 }
 
 static void
@@ -156,6 +171,45 @@ put_backlog(ReturnSetInfo *result, const DbOptBacklog *entry)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* Adds what the second one has, of the same events, to the first. */
+static void
+merge_entries(DbOptBacklog *entry, const DbOptBacklog *other)
+{
+	if (!other->readable || other->waiting.events > 0)
+	{
+		entry->readable = other->readable;
+		entry->waiting = other->waiting;
+	}
+	entry->retrying += other->retrying;
+	entry->dead += other->dead;
+}
+
+/* A row for each handler and event type, of which one entry has what waits. */
+static void
+put_backlogs(ReturnSetInfo *result, List *backlogs)
+{
+	DbOptBacklog *entry = NULL;
+	ListCell   *cell;
+
+	list_sort(backlogs, compare_entries);
+	foreach(cell, backlogs)
+	{
+		DbOptBacklog *next = lfirst(cell);
+
+		if (entry != NULL && next->handler == entry->handler &&
+			(next->idle || strcmp(next->event_type, entry->event_type) == 0))
+		{
+			merge_entries(entry, next);
+			continue;
+		}
+		if (entry != NULL)
+			put_backlog(result, entry);
+		entry = next;
+	}
+	if (entry != NULL)
+		put_backlog(result, entry);
+}
+
 /* dbopt_backlog() -> a row for each handler and event type */
 Datum
 dbopt_backlog(PG_FUNCTION_ARGS)
@@ -163,7 +217,6 @@ dbopt_backlog(PG_FUNCTION_ARGS)
 	const DbOptConfig *config;
 	DbOptOwnerScope scope;
 	List	   *backlogs = NIL;
-	ListCell   *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
 	config = dbopt_config_get();
@@ -173,8 +226,7 @@ dbopt_backlog(PG_FUNCTION_ARGS)
 	dbopt_owner_begin(&scope);
 	add_failed(&backlogs, config);
 	add_idle(&backlogs, config);
-	foreach(cell, backlogs)
-		put_backlog((ReturnSetInfo *) fcinfo->resultinfo, lfirst(cell));
+	put_backlogs((ReturnSetInfo *) fcinfo->resultinfo, backlogs);
 	dbopt_owner_end(&scope);
 	return (Datum) 0;
 }

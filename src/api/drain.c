@@ -131,6 +131,19 @@ has_chunk(List *chunks, int32 cursor_id)
 	return false;
 }
 
+/* What cannot be read at present is for the next look. */
+static bool
+cursor_waits(const DbOptSource *source, const DbOptCursor *cursor)
+{
+	DbOptBacklogRead *reading = dbopt_backlog_read_begin(source);
+	DbOptWaiting waiting = {0};
+
+	if (reading != NULL)
+		(void) dbopt_waiting_count(reading, cursor, &waiting);
+	dbopt_backlog_read_end(reading);
+	return waiting.events > 0;
+}
+
 /*
  * Events behind a cursor, or handed out and left over: the scheduler does not
  * call them due while a circuit breaker is open.
@@ -145,15 +158,12 @@ something_waits(const DbOptConfig *config)
 	{
 		DbOptCursor *cursor = lfirst(cell);
 		DbOptHandler *handler = active_handler(config, cursor);
-		DbOptWaiting waiting;
 
 		CHECK_FOR_INTERRUPTS();
 		if (handler == NULL)
 			continue;
-		if (has_chunk(chunks, cursor->cursor_id))
-			return true;
-		if (dbopt_waiting_count(handler->source, cursor, &waiting) &&
-			waiting.events > 0)
+		if (has_chunk(chunks, cursor->cursor_id) ||
+			cursor_waits(handler->source, cursor))
 			return true;
 	}
 	return false;

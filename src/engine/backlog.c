@@ -15,7 +15,6 @@
 #include "engine/catalog.h"
 #include "engine/chunk.h"
 #include "miscadmin.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -37,7 +36,9 @@ typedef struct DbOptCount
 	bool		unprocessed;	/* only these */
 	int64		limit;			/* events counted at most */
 	int64		patience;		/* processed events passed over at most */
-	bool		begun;			/* the first event has been seen */
+	bool		begun;			/* an event has been seen */
+	int64		first;			/* position of the first one so far */
+	int64		handed_out;		/* events of chunks, as they were counted then */
 	DbOptWaiting *waiting;
 } DbOptCount;
 
@@ -67,38 +68,63 @@ event_processed(const DbOptLogEvent *event)
 		type == BOOLOID && DatumGetBool(value);
 }
 
-/* When it happened, as far as the event tells. */
+/* Parts of the log are not read in its order: can this be the first event? */
+static bool
+may_be_first(const DbOptCount *count, int64 position)
+{
+	return !count->begun || position < count->first;
+}
+
+/* No more is counted; where it is, the first event is looked for still. */
+static bool
+is_enough(const DbOptCount *count)
+{
+	return !count->waiting->exact || count->patience < 0;
+}
+
+/* The first event so far; when it happened, as far as it tells. */
 static void
-note_time(DbOptCount *count, const DbOptLogEvent *event)
+note_first(DbOptCount *count, const DbOptLogEvent *event)
 {
 	static const char *const columns[] = {"created_at", "event_timestamp"};
 
+	count->begun = true;
+	count->first = event->position;
+	count->waiting->has_oldest = false;
 	for (int i = 0; i < lengthof(columns); i++)
 	{
 		Oid			type;
 		Datum		value;
+		int			overflow = 0;
 
 		if (!event_column(event, columns[i], &type, &value))
 			continue;
-		if (type == TIMESTAMPOID)
-			value = DirectFunctionCall1(timestamp_timestamptz, value);
-		else if (type != TIMESTAMPTZOID)
+		if (type == TIMESTAMPTZOID)
+			count->waiting->oldest = DatumGetTimestampTz(value);
+		else if (type == TIMESTAMPOID)
+			count->waiting->oldest =
+				timestamp2timestamptz_opt_overflow(DatumGetTimestamp(value),
+												   &overflow);
+		else
 			continue;
-		count->waiting->oldest = DatumGetTimestampTz(value);
-		count->waiting->has_oldest = true;
+
+		/*
+		 * One that the time zone puts out of range tells none, and is no
+		 * error.
+		 */
+		count->waiting->has_oldest = overflow == 0;
 		return;
 	}
 }
 
-/* Counts an event; false: that is enough. */
+/* Counts an event; false: that is enough of this part of the log. */
 static bool
 count_event(DbOptCount *count, const DbOptLogEvent *event)
 {
 	if (count->unprocessed && event_processed(event))
 		return count->patience-- > 0;
-	if (!count->begun)
-		note_time(count, event);
-	count->begun = true;
+	if (may_be_first(count, event->position))
+		note_first(count, event);
 	if (count->waiting->events >= count->limit)
 	{
 		count->waiting->exact = false;
@@ -110,10 +136,10 @@ count_event(DbOptCount *count, const DbOptLogEvent *event)
 
 /*
  * Counts a part of the log; NULL for "to": all the rest.  Rows are read until
- * the first event is there; then, if its place is all that is asked for, the
- * index will do.
+ * an event is there that may be the first one; then, if its place is all that
+ * is asked for, the index will do.
  */
-static bool
+static void
 count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 {
 	DbOptPlace	next = *from;
@@ -127,7 +153,8 @@ count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 		DbOptLogEvent event;
 
 		CHECK_FOR_INTERRUPTS();
-		rows = count->unprocessed || !count->begun;
+		rows = count->unprocessed ||
+			(to == NULL ? !count->begun : may_be_first(count, to->position));
 		again = false;
 		scan = dbopt_log_scan_begin(count->log, count->snapshot,
 									count->event_type, &next, to,
@@ -135,7 +162,7 @@ count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 		while (more && !again && dbopt_log_scan_next(scan, &event))
 		{
 			more = count_event(count, &event);
-			again = more && rows && !count->unprocessed && count->begun;
+			again = more && rows && !count->unprocessed;
 			next.position = event.position;
 			next.whole = false;
 			if (again)
@@ -143,43 +170,47 @@ count_part(DbOptCount *count, const DbOptPlace *from, const DbOptPlace *to)
 		}
 		dbopt_log_scan_end(scan);
 	}
-	return more;
 }
 
-/* Events that are handed out, and not settled; false: that is enough. */
-static bool
+static void
+count_chunk(DbOptCount *count, const DbOptChunk *chunk)
+{
+	DbOptChunkWalk *walk = dbopt_chunk_walk_begin(count->log, count->snapshot,
+												  count->event_type, chunk,
+												  &chunk->from,
+												  DBOPT_LOG_ROWS);
+	DbOptLogEvent event;
+	bool		more = true;
+
+	CHECK_FOR_INTERRUPTS();
+	while (more && dbopt_chunk_walk_next(walk, &event))
+		more = count_event(count, &event);
+	dbopt_chunk_walk_end(walk);
+}
+
+/* Events that are handed out, and not settled. */
+static void
 count_chunks(DbOptCount *count, int32 cursor_id)
 {
 	List	   *chunks = dbopt_chunks_of_cursor(count->log, cursor_id,
 												count->snapshot);
-	bool		more = true;
 	ListCell   *cell;
 
 	foreach(cell, chunks)
 	{
 		DbOptChunk *chunk = lfirst(cell);
-		DbOptChunkWalk *walk = dbopt_chunk_walk_begin(count->log,
-													  count->snapshot,
-													  count->event_type,
-													  chunk, &chunk->from,
-													  DBOPT_LOG_ROWS);
-		DbOptLogEvent event;
 
-		CHECK_FOR_INTERRUPTS();
-		while (more && dbopt_chunk_walk_next(walk, &event))
-			more = count_event(count, &event);
-		dbopt_chunk_walk_end(walk);
+		count->handed_out += chunk->events;
+		if (!is_enough(count) || may_be_first(count, chunk->from.position))
+			count_chunk(count, chunk);
 	}
-	return more;
 }
 
-/* The holes, which come first in the log, then what is behind the cursor. */
+/* The holes, and what is behind the cursor. */
 static void
 count_version(DbOptCount *count, const DbOptVersion *version)
 {
-	bool		more = true;
-
-	for (int i = 0; i < version->nholes && more; i++)
+	for (int i = 0; i < version->nholes; i++)
 	{
 		DbOptPlace	from = {version->holes[i] - 1, true, (Datum) 0};
 		DbOptPlace	to = {version->holes[i], true, (Datum) 0};
@@ -187,9 +218,10 @@ count_version(DbOptCount *count, const DbOptVersion *version)
 		if (version->has_partial &&
 			version->partial.position == version->holes[i])
 			from = version->partial;
-		more = count_part(count, &from, &to);
+		if (!is_enough(count) || may_be_first(count, version->holes[i]))
+			count_part(count, &from, &to);
 	}
-	if (more)
+	if (!is_enough(count))
 		count_part(count, &version->last, NULL);
 }
 
@@ -227,7 +259,6 @@ count_cursor(DbOptCount *count, const DbOptBacklogRead *reading,
 {
 	DbOptWaiting *waiting = count->waiting;
 	DbOptVersion version;
-	bool		found;
 
 	memset(waiting, 0, sizeof(*waiting));
 	waiting->exact = true;
@@ -236,34 +267,31 @@ count_cursor(DbOptCount *count, const DbOptBacklogRead *reading,
 	count->event_type = cursor->event_type;
 	count->unprocessed = reading->unprocessed;
 
-	found = dbopt_version_read(count->log, cursor->cursor_id, count->snapshot,
-							   &version);
-	if (found && count_chunks(count, cursor->cursor_id))
-		count_version(count, &version);
+	if (!dbopt_version_read(count->log, cursor->cursor_id, count->snapshot,
+							&version))
+		return false;
+	count_chunks(count, cursor->cursor_id);
+	count_version(count, &version);
 	if (estimate && !waiting->exact)
-		waiting->events = Max(dbopt_waiting_estimate(count->log,
+		waiting->events = Max(count->handed_out +
+							  dbopt_waiting_estimate(count->log,
 													 cursor->event_type,
-													 version.last.position),
+													 &version),
 							  count->limit + 1);
-	return found;
+	return true;
 }
 
 bool
-dbopt_waiting_count(const DbOptSource *source, const DbOptCursor *cursor,
-					DbOptWaiting *waiting)
+dbopt_waiting_count(const DbOptBacklogRead *reading,
+					const DbOptCursor *cursor, DbOptWaiting *waiting)
 {
 	DbOptCount	count = {
 		.waiting = waiting,
 		.limit = DBOPT_WAITING_EXACT,
 		.patience = PG_INT64_MAX
 	};
-	DbOptBacklogRead *reading = dbopt_backlog_read_begin(source);
-	bool		counted;
 
-	memset(waiting, 0, sizeof(*waiting));
-	counted = reading != NULL && count_cursor(&count, reading, cursor, true);
-	dbopt_backlog_read_end(reading);
-	return counted;
+	return count_cursor(&count, reading, cursor, true);
 }
 
 bool

@@ -26,15 +26,6 @@ typedef struct DbOptWaiting
 typedef struct DbOptBacklogRead DbOptBacklogRead;
 
 /*
- * Counts a cursor's events, on a mark_processed source those that are not
- * processed.  The time is that of the column created_at or event_timestamp;
- * log positions are no times.  false: the log cannot be read at present.
- */
-extern bool dbopt_waiting_count(const DbOptSource *source,
-								const DbOptCursor *cursor,
-								DbOptWaiting *waiting);
-
-/*
  * Opens a source's log for as many of its cursors as are to be looked at; NULL:
  * it cannot be read at present, and there is nothing to end.
  */
@@ -42,10 +33,18 @@ extern DbOptBacklogRead *dbopt_backlog_read_begin(const DbOptSource *source);
 extern void dbopt_backlog_read_end(DbOptBacklogRead *reading);
 
 /*
+ * Counts a cursor's events, on a mark_processed source those that are not
+ * processed.  The time is that of the column created_at or event_timestamp;
+ * log positions are no times.  false: the cursor is gone.
+ */
+extern bool dbopt_waiting_count(const DbOptBacklogRead *reading,
+								const DbOptCursor *cursor,
+								DbOptWaiting *waiting);
+
+/*
  * The same for the first one alone, which takes a few index entries to find:
  * only has_oldest, oldest and (whether there is one) exact are of use, and
- * behind many events that somebody else has processed none is found.  false:
- * the cursor is gone.
+ * behind many events that somebody else has processed none is found.
  */
 extern bool dbopt_waiting_oldest(const DbOptBacklogRead *reading,
 								 const DbOptCursor *cursor,

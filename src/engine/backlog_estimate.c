@@ -1,12 +1,12 @@
 /*
  * backlog_estimate.c
- *		How many events there are behind a log position, without counting.
+ *		How many events a cursor has not handed out, without counting.
  *
- * The share of rows behind the position and the share of rows of the type come
- * from the statistics that ANALYZE gathered, and are taken to be independent;
- * rows that came since are taken to be behind the position.  Read from the
- * catalogue and compared here, not by the planner: it would evaluate what the
- * table's owner wrote into index predicates.
+ * The share of rows that wait and the share of rows of the type come from the
+ * statistics that ANALYZE gathered, and are taken to be independent; rows that
+ * came since are taken to wait.  Of the holes those count that are positions of
+ * many rows.  Read from the catalogue and compared here, not by the planner: it
+ * would evaluate what the table's owner wrote into index predicates.
  */
 #include "postgres.h"
 
@@ -14,6 +14,7 @@
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "engine/backlog_estimate.h"
+#include "engine/position.h"
 #include "optimizer/plancat.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -29,14 +30,22 @@ column_statistics(Relation rel, AttrNumber column)
 						   Int16GetDatum(column), BoolGetDatum(false));
 }
 
-/* The share of rows behind the position, 0 to 1. */
+/* Is it behind the cursor, or in a hole? */
+static bool
+position_waits(const DbOptVersion *version, int64 position)
+{
+	return position > version->last.position ||
+		dbopt_position_in(position, version->holes, version->nholes);
+}
+
+/* The share of rows that wait, 0 to 1. */
 static double
-share_behind(HeapTuple statistics, int64 position)
+share_waiting(HeapTuple statistics, const DbOptVersion *version)
 {
 	AttStatsSlot slot;
 	double		common = 0;
-	double		common_behind = 0;
-	double		behind = 0;
+	double		common_waiting = 0;
+	double		waiting = 0;
 
 	if (get_attstatsslot(&slot, statistics, STATISTIC_KIND_MCV, InvalidOid,
 						 ATTSTATSSLOT_VALUES | ATTSTATSSLOT_NUMBERS))
@@ -44,8 +53,8 @@ share_behind(HeapTuple statistics, int64 position)
 		for (int i = 0; i < slot.nvalues && i < slot.nnumbers; i++)
 		{
 			common += slot.numbers[i];
-			if (DatumGetInt64(slot.values[i]) > position)
-				common_behind += slot.numbers[i];
+			if (position_waits(version, DatumGetInt64(slot.values[i])))
+				common_waiting += slot.numbers[i];
 		}
 		free_attstatsslot(&slot);
 	}
@@ -53,12 +62,12 @@ share_behind(HeapTuple statistics, int64 position)
 						 InvalidOid, ATTSTATSSLOT_VALUES))
 	{
 		for (int i = 0; i < slot.nvalues; i++)
-			if (DatumGetInt64(slot.values[i]) > position)
-				behind++;
-		behind /= Max(slot.nvalues, 1);
+			if (DatumGetInt64(slot.values[i]) > version->last.position)
+				waiting++;
+		waiting /= Max(slot.nvalues, 1);
 		free_attstatsslot(&slot);
 	}
-	return common_behind + behind * Max(1 - common, 0);
+	return common_waiting + waiting * Max(1 - common, 0);
 }
 
 /* The share of rows of a type that is not among the most common ones. */
@@ -99,7 +108,7 @@ share_of_type(HeapTuple statistics, const char *event_type, double rows)
 
 static double
 leaf_estimate(const DbOptLogLeaf *leaf, const char *event_type,
-			  int64 position)
+			  const DbOptVersion *version)
 {
 	int2vector *columns = &leaf->index->rd_index->indkey;
 	HeapTuple	types = column_statistics(leaf->rel, columns->values[0]);
@@ -113,7 +122,7 @@ leaf_estimate(const DbOptLogLeaf *leaf, const char *event_type,
 	{
 		double		analyzed = Max(leaf->rel->rd_rel->reltuples, 0);
 
-		rows = analyzed * share_behind(positions, position) +
+		rows = analyzed * share_waiting(positions, version) +
 			Max(rows - analyzed, 0);
 		ReleaseSysCache(positions);
 	}
@@ -127,11 +136,11 @@ leaf_estimate(const DbOptLogLeaf *leaf, const char *event_type,
 
 int64
 dbopt_waiting_estimate(const DbOptLog *log, const char *event_type,
-					   int64 position)
+					   const DbOptVersion *version)
 {
 	double		events = 0;
 
 	for (int i = 0; i < log->nleaves; i++)
-		events += leaf_estimate(&log->leaves[i], event_type, position);
+		events += leaf_estimate(&log->leaves[i], event_type, version);
 	return (int64) events;
 }

@@ -1,13 +1,15 @@
 /*
  * backlog_estimate.h
- *		How many events there are behind a log position, without counting.
+ *		How many events a cursor has not handed out, without counting.
  */
 #ifndef DBOPT_BACKLOG_ESTIMATE_H
 #define DBOPT_BACKLOG_ESTIMATE_H
 
-#include "engine/log.h"
+#include "engine/cursor.h"
 
+/* Those in its holes, and those behind it. */
 extern int64 dbopt_waiting_estimate(const DbOptLog *log,
-									const char *event_type, int64 position);
+									const char *event_type,
+									const DbOptVersion *version);
 
 #endif							/* DBOPT_BACKLOG_ESTIMATE_H */

@@ -57,6 +57,26 @@ dbopt_cursors_load(void)
 	return cursors;
 }
 
+static int
+compare_cursors(const ListCell *a, const ListCell *b)
+{
+	const DbOptCursor *one = lfirst(a);
+	const DbOptCursor *other = lfirst(b);
+
+	if (one->source_id != other->source_id)
+		return one->source_id < other->source_id ? -1 : 1;
+	return one->cursor_id < other->cursor_id ? -1 : 1;
+}
+
+List *
+dbopt_cursors_by_source(void)
+{
+	List	   *cursors = dbopt_cursors_load();
+
+	list_sort(cursors, compare_cursors);
+	return cursors;
+}
+
 /* NULL: there is no such cursor any more. */
 DbOptCursor *
 dbopt_cursor_load(int32 cursor_id)

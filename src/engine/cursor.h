@@ -52,6 +52,9 @@ extern bool dbopt_cursors_discover(const DbOptConfig *config,
 
 /* All cursors, as DbOptCursor *. */
 extern List *dbopt_cursors_load(void);
+
+/* The same, those of a source together. */
+extern List *dbopt_cursors_by_source(void);
 extern DbOptCursor *dbopt_cursor_load(int32 cursor_id);
 
 /* Who gets the cursor's events now; NULL: nobody. */

@@ -47,17 +47,6 @@ source_open(Backlog *backlog, const DbOptSource *source)
 	return NULL;
 }
 
-static int
-compare_cursors(const ListCell *a, const ListCell *b)
-{
-	const DbOptCursor *one = lfirst(a);
-	const DbOptCursor *other = lfirst(b);
-
-	if (one->source_id != other->source_id)
-		return one->source_id < other->source_id ? -1 : 1;
-	return one->cursor_id < other->cursor_id ? -1 : 1;
-}
-
 /*
  * Each source is opened once, for all its cursors.  What a paused or broken
  * handler does not get has checks of its own.
@@ -65,13 +54,11 @@ compare_cursors(const ListCell *a, const ListCell *b)
 static void
 look_at_events(const DbOptHealthLook *look, Backlog *backlog)
 {
-	List	   *cursors = dbopt_cursors_load();
 	const DbOptSource *source = NULL;
 	DbOptBacklogRead *reading = NULL;
 	ListCell   *cell;
 
-	list_sort(cursors, compare_cursors);
-	foreach(cell, cursors)
+	foreach(cell, dbopt_cursors_by_source())
 	{
 		DbOptCursor *cursor = lfirst(cell);
 		DbOptHandler *handler = dbopt_cursor_handler(look->config, cursor);
