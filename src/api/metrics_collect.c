@@ -11,6 +11,7 @@
 #include "api/metrics.h"
 #include "commands/dbcommands.h"
 #include "engine/config.h"
+#include "engine/legible.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/guc.h"
@@ -75,7 +76,8 @@ read_state(Scrape *scrape, int number, int32 handler_id, const char *name)
 {
 	(void) dbopt_handler_copy(MyDatabaseId, handler_id,
 							  &scrape->states[number]);
-	scrape->labels[number] = labels_with(&scrape->base, "handler", name);
+	scrape->labels[number] = labels_with(&scrape->base, "handler",
+										 dbopt_legible(name));
 }
 
 static void
@@ -366,7 +368,7 @@ dbopt_metrics_collect(DbOptMetricSink *sink)
 	scrape.base = labels_with(&scrape.base, "environment",
 							  dbopt_environment_name());
 	scrape.base = labels_with(&scrape.base, "datname",
-							  name == NULL ? "" : name);
+							  name == NULL ? "" : dbopt_legible(name));
 	read_handlers(&scrape);
 	read_pool(&scrape);
 	put_pool(&scrape);

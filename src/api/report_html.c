@@ -9,12 +9,14 @@
 #include <math.h>
 
 #include "api/report_html.h"
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "pgtime.h"
 #include "utils/timestamp.h"
 
 /* Stands for what is no character, or none that HTML allows. */
-#define REPLACEMENT	0xFFFD
+#define REPLACEMENT			0xFFFD
+#define REPLACEMENT_UTF8	"\xEF\xBF\xBD"
 
 /* ---- text ---- */
 
@@ -58,6 +60,44 @@ write_character(StringInfo html, pg_wchar code)
 	}
 }
 
+/*
+ * Names of databases and roles may be in any encoding, and not every character
+ * of the database's is one of Unicode's.
+ */
+static char *
+utf8_of(char *text)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			proc = encoding == PG_UTF8 || encoding == PG_SQL_ASCII ?
+	InvalidOid : FindDefaultConversionProc(encoding, PG_UTF8);
+	StringInfoData utf8;
+
+	if (!OidIsValid(proc))
+		return text;
+
+	initStringInfo(&utf8);
+	while (*text !='\0')
+	{
+		int			length = strlen(text);
+		int			room = length * MAX_CONVERSION_GROWTH + 1;
+
+		enlargeStringInfo(&utf8, room);
+		text	  +=pg_do_encoding_conversion_buf(proc, encoding, PG_UTF8,
+												  (unsigned char *) text, length,
+												  (unsigned char *) utf8.data + utf8.len,
+												  room, true);
+
+		utf8.len += strlen(utf8.data + utf8.len);
+		if (*text !='\0')
+		{
+			appendStringInfoString(&utf8, REPLACEMENT_UTF8);
+			text	  +=Max(pg_encoding_verifymbchar(encoding, text,
+													 strlen(text)), 1);
+		}
+	}
+	return utf8.data;
+}
+
 /* In a database of encoding SQL_ASCII it may be anything. */
 void
 dbopt_html_text(StringInfo html, const char *text)
@@ -66,9 +106,7 @@ dbopt_html_text(StringInfo html, const char *text)
 
 	if (text == NULL)
 		return;
-	if (GetDatabaseEncoding() != PG_SQL_ASCII)
-		text = pg_server_to_any(text, strlen(text), PG_UTF8);
-	at = (const unsigned char *) text;
+	at = (const unsigned char *) utf8_of(unconstify(char *, text));
 
 	while (*at != '\0')
 	{

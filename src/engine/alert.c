@@ -23,6 +23,7 @@
 #include "engine/alert.h"
 #include "engine/exec.h"
 #include "engine/health.h"
+#include "engine/legible.h"
 #include "engine/schedule.h"
 #include "engine/worker.h"
 #include "miscadmin.h"
@@ -169,7 +170,7 @@ alert_json(const Look *look, DbOptHealth before, TimestampTz now)
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"database\": ");
-	escape_json(&json, database == NULL ? "" : database);
+	escape_json(&json, database == NULL ? "" : dbopt_legible(database));
 	appendStringInfo(&json, ", \"environment\": \"%s\", \"status\": \"%s\", \"previous\": \"%s\", \"at\": \"%s\", \"checks\": {",
 					 dbopt_environment_name(),
 					 dbopt_health_name(look->alert.told),
