@@ -64,11 +64,14 @@ second_of(TimestampTz time, TimestampTz now)
 static void
 put_span(StringInfo html, int state, int from, int to)
 {
-	if (to > from)
-		appendStringInfo(html, "<rect class=\"%s\" x=\"%d\" y=\"0\" width=\"%d\" height=\"10\"/>",
-						 kinds[state], from,
-						 state == DBOPT_BREAKER_CLOSED ? to - from :
-						 Max(to - from, WIDTH / 200));
+	int			width = to - from;
+
+	if (width <= 0)
+		return;
+	if (state != DBOPT_BREAKER_CLOSED)
+		width = Max(width, WIDTH / 200);
+	appendStringInfo(html, "<rect class=\"%s\" x=\"%d\" y=\"0\" width=\"%d\" height=\"10\"/>",
+					 kinds[state], Min(from, WIDTH - width), width);
 }
 
 /*

@@ -19,8 +19,8 @@
 #include "utils/timestamp.h"
 
 static const char handlers_query[] =
-"SELECT h.handler_id::bigint, h.name, h.event_type, v.events, v.state,"
-" v.reason, v.paused::text,"
+"SELECT h.handler_id::bigint, h.name, left(h.event_type, 120), v.events, v.state,"
+" left(v.reason, 300), v.paused::text,"
 " (pg_has_role($1, h.role_oid, 'USAGE') OR pg_has_role($1, 'pg_read_all_stats'::name, 'USAGE'))::text,"
 " coalesce(b.waiting, -1), b.retrying, b.dead, coalesce(b.lag, -1),"
 " r.next_retry_at"

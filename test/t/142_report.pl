@@ -194,6 +194,7 @@ is(column_sum($page, 2), 20, 'the hour: failed');
 is(column_sum($page, 3), 20, 'the hour: given up');
 cmp_ok(column_sum($page, 7), '>', 0, 'the hour: sessions were at work');
 has($page, qr{<dt>Delivered</dt><dd>1,180 }, 'its sum at the top');
+lacks($page, qr/(?:LONG\.){30}/, 'a long event type is cut');
 is(cell($page, 'good', 'Delivered'), '1,000', 'a handler: delivered');
 is(cell($page, 'good', 'Failed'), '0', '... failed');
 has(row_of($page, 'good'), qr/M\d+ \d+v-\d+h4v\d+z/, '... drawn');
@@ -251,6 +252,9 @@ my ($breakers) = $page =~ m{<section id="breakers">(.*?)</section>}s;
 has($breakers, qr{<bdi>database</bdi></span> <span class="badge bad">.*?by hand, until it is reset}s, 'open by hand');
 is(() = $breakers =~ m{<td><bdi>good</bdi></td>}g, 2, 'opened and closed again');
 has($breakers, qr{<div class="lane">.*<rect class="bad" x="\d+"}s, 'drawn');
+my %places;
+push @{ $places{$1} }, [ $2, $2 + $3 ] while $breakers =~ /<rect class="(\w+)" x="(\d+)" y="0" width="(\d+)"/g;
+is_deeply([ grep { $_->[0] > 3600 - 18 || $_->[1] > 3600 } @{ $places{bad} } ], [], '... to be seen, however short a time ago');
 has($breakers, qr/the other 2 breakers/, 'those that were closed are counted');
 $node->safe_psql('postgres', "SELECT dbopt_reset_circuit_breaker()");
 
