@@ -243,7 +243,7 @@ arrange_session(const DbOptCandidate *candidate, DbOptCandidates *candidates,
  * Bulkheads: dbopt.pool_reserved sessions are kept from events, for callers
  * and builds, and as many from callers, for events, where there are handlers.
  * While events wait, callers leave them one in any case.  A build's session
- * comes on top.
+ * comes on top.  What sessions of an earlier scheduler are at counts, too.
  */
 static Bulkheads
 find_bulkheads(const DbOptCandidates *candidates,
@@ -264,16 +264,31 @@ find_bulkheads(const DbOptCandidates *candidates,
 	return result;
 }
 
+static int
+count_calls(void)
+{
+	return dbopt_crew_calls() + dbopt_crew_strangers_calling();
+}
+
+/* All other jobs. */
+static int
+count_events(void)
+{
+	return dbopt_crew_busy() - dbopt_crew_calls() +
+		dbopt_crew_strangers_at_events();
+}
+
 /* May one more session be at work of this kind? */
 static bool
 has_place(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
 {
-	int			calls = dbopt_crew_calls();
+	int			calls = count_calls();
+	int			events = count_events();
 
-	if (candidate->job.kind == DBOPT_JOB_SQL)
-		return calls < bulkheads->calls && dbopt_crew_busy() < bulkheads->all;
-	return dbopt_crew_busy() - calls < bulkheads->events &&
-		dbopt_crew_busy() < bulkheads->all;
+	if (calls + events >= bulkheads->all)
+		return false;
+	return candidate->job.kind == DBOPT_JOB_SQL ? calls < bulkheads->calls :
+		events < bulkheads->events;
 }
 
 /*
@@ -283,7 +298,7 @@ static bool
 may_arrange(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
 {
 	return candidate->job.kind != DBOPT_JOB_SQL ||
-		dbopt_crew_calls() + calls_arranged < bulkheads->calls;
+		count_calls() + calls_arranged < bulkheads->calls;
 }
 
 /*
@@ -294,7 +309,7 @@ static bool
 is_full_of_events(const DbOptCandidate *candidate, const Bulkheads *bulkheads)
 {
 	return candidate->job.kind != DBOPT_JOB_SQL &&
-		dbopt_crew_busy() - dbopt_crew_calls() >= bulkheads->events;
+		count_events() >= bulkheads->events;
 }
 
 /*

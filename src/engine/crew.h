@@ -114,9 +114,14 @@ extern void dbopt_crew_count(DbOptPoolEvent event);
 extern void dbopt_crew_log(const char *message, Oid role,
 						   const char *error_code, int attempt, int64 delay);
 
-/* Sessions of an earlier scheduler that are still at work for a handler. */
+/*
+ * Sessions of an earlier scheduler that are still at work: for a handler (0:
+ * builds), for callers, for anything else.
+ */
 extern void dbopt_crew_update_strangers(void);
 extern int	dbopt_crew_strangers(int32 handler_id);
+extern int	dbopt_crew_strangers_calling(void);
+extern int	dbopt_crew_strangers_at_events(void);
 
 /* Is a session at work for this handler, one of these or one of its own? */
 extern bool dbopt_crew_works_for(int32 handler_id);

@@ -30,9 +30,13 @@ static const DbOptBackoff start_backoff = {
 
 static DbOptWorkerTarget my_database;
 static bool strangers_present = true;	/* sessions of an earlier scheduler */
-static int	nstrangers = 0;		/* those of them that are at work */
+static int	nstrangers = 0;		/* those of them that are at work, */
+static struct
+{
+	int32		handler_id;		/* for this handler, */
+	Oid			caller;			/* or for a caller of this role */
+}		   *strangers;
 static int	nleavers = 0;		/* and that were dismissed */
-static int32 *strangers;		/* and for which handler */
 static int	slot_failures = 0;
 static TimestampTz slot_retry_at = 0;
 
@@ -42,7 +46,7 @@ dbopt_crew_start_init(DbOptWorkerTarget database)
 	my_database = database;
 	strangers = MemoryContextAlloc(TopMemoryContext,
 								   dbopt_shared->max_sessions *
-								   sizeof(int32));
+								   sizeof(*strangers));
 }
 
 static DbOptDatabase *
@@ -75,6 +79,14 @@ dbopt_crew_log(const char *message, Oid role, const char *error_code,
 	dbopt_log_line(&line);
 }
 
+static void
+add_stranger(const DbOptSession *session)
+{
+	strangers[nstrangers].handler_id = session->job.handler_id;
+	strangers[nstrangers++].caller = session->job.kind == DBOPT_JOB_SQL ?
+		session->roleid : InvalidOid;
+}
+
 /*
  * Finds the sessions of an earlier scheduler that are still at work.
  */
@@ -98,11 +110,14 @@ dbopt_crew_update_strangers(void)
 			continue;
 		strangers_present = true;
 		if (session->state == DBOPT_SESSION_BUSY)
-			strangers[nstrangers++] = session->job.handler_id;
+			add_stranger(session);
 		if (session->dismissed)
 			nleavers++;
 	}
 	LWLockRelease(dbopt_shared->lock);
+	for (i = 0; i < nstrangers; i++)
+		if (OidIsValid(strangers[i].caller))
+			dbopt_crew_role(strangers[i].caller)->calls++;
 }
 
 /*
@@ -115,9 +130,26 @@ dbopt_crew_strangers(int32 handler_id)
 	int			i;
 
 	for (i = 0; i < nstrangers; i++)
-		if (strangers[i] == handler_id)
+		if (strangers[i].handler_id == handler_id)
 			count++;
 	return count;
+}
+
+int
+dbopt_crew_strangers_calling(void)
+{
+	int			count = 0;
+
+	for (int i = 0; i < nstrangers; i++)
+		if (OidIsValid(strangers[i].caller))
+			count++;
+	return count;
+}
+
+int
+dbopt_crew_strangers_at_events(void)
+{
+	return nstrangers - dbopt_crew_strangers_calling();
 }
 
 int

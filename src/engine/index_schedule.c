@@ -234,7 +234,7 @@ dbopt_index_schedule_collect(DbOptCandidates *candidates, TimestampTz now)
 bool
 dbopt_index_schedule_needs_session(TimestampTz now)
 {
-	return running || is_due(now);
+	return running || dbopt_crew_strangers(NO_HANDLER) > 0 || is_due(now);
 }
 
 bool
