@@ -10,9 +10,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "engine/session.h"
 #include "miscadmin.h"
+#include "parser/analyze.h"
 #include "parser/parse_expr.h"
 #include "pgtime.h"
 #include "utils/array.h"
@@ -36,6 +36,7 @@ typedef struct PlanSettings
 	char		monetary[2 * NAMEDATALEN];	/* its locale */
 } PlanSettings;
 
+static post_parse_analyze_hook_type previous_hook = NULL;
 static PlanSettings plans_of;	/* what the plans were made under */
 static bool mixed = true;		/* but for some, maybe */
 static bool at_work = false;	/* with a job, which may make plans */
@@ -55,16 +56,17 @@ get_settings(PlanSettings *now)
 }
 
 /*
- * What a job has set for a transaction is still so when that ends, and what it
- * has set for longer is so then.
+ * Each statement that gets a plan is analysed, also where a function has settings
+ * of its own, or sets and resets some.
  */
 static void
-note_settings(XactEvent event, void *arg)
+note_settings(ParseState *pstate, Query *query, JumbleState *jumbled)
 {
 	PlanSettings now;
 
-	if (!at_work || mixed ||
-		(event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_ABORT))
+	if (previous_hook != NULL)
+		previous_hook(pstate, query, jumbled);
+	if (!at_work || mixed)
 		return;
 	get_settings(&now);
 	mixed = memcmp(&now, &plans_of, sizeof(now)) != 0;
@@ -73,12 +75,15 @@ note_settings(XactEvent event, void *arg)
 void
 dbopt_session_plans_check(void)
 {
-	static bool registered = false;
+	static bool hooked = false;
 	PlanSettings now;
 
-	if (!registered)
-		RegisterXactCallback(note_settings, NULL);
-	registered = true;
+	if (!hooked)
+	{
+		previous_hook = post_parse_analyze_hook;
+		post_parse_analyze_hook = note_settings;
+		hooked = true;
+	}
 	at_work = true;
 	get_settings(&now);
 	if (!mixed && memcmp(&now, &plans_of, sizeof(now)) == 0)

@@ -205,6 +205,10 @@ foreach my $name (sort keys %meanings)
 	is(sql($literals), $unset, '... and no longer');
 	like(failure('SELECT ' . call("$local; SELECT literals(); SELECT 1/0")), qr/ERROR:  22012/, '... which fails');
 	is(sql($literals), $unset, '... and leaves nothing, either');
+	sql("CREATE FUNCTION within_$name() RETURNS jsonb LANGUAGE sql $set AS 'SELECT literals()'");
+	sql('SELECT ' . call("$set; SELECT literals()"));
+	is(sql(q{SELECT r -> 'l' FROM } . call("SELECT within_$name() AS l") . ' r'), $own, '... for a function');
+	is(sql($literals), $unset, '... and for no other');
 }
 
 # Slots for replication, and backups.
