@@ -7,10 +7,11 @@
  * writers and workers go the other way.  So the workers end, or part from the
  * extension's tables, and the events tables are locked first, in the order of
  * their OIDs: whoever has one of them then waits for nothing that the command
- * has.
+ * has.  So are tables whose defaults are changed (key_defaults.c).
  */
 #include "postgres.h"
 
+#include "api/key_defaults.h"
 #include "api/uninstall.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -120,13 +121,14 @@ drops_extension(Node *statement)
 }
 
 static void
-lock_events_tables(void)
+lock_tables(void)
 {
-	List	   *tables = NIL;
+	List	   *tables = dbopt_key_default_tables();
 	ListCell   *cell;
 
 	foreach(cell, dbopt_config_look()->sources)
-		tables = lappend_oid(tables, ((DbOptSource *) lfirst(cell))->relid);
+		tables = list_append_unique_oid(tables,
+										((DbOptSource *) lfirst(cell))->relid);
 	list_sort(tables, list_oid_cmp);
 	foreach(cell, tables)
 	{
@@ -184,12 +186,14 @@ dbopt_uninstall_prepare(Node *statement)
 	if (!drops_extension(statement))
 		return;
 	if (dbopt_my_session != NULL)
-	{
 		check_not_handler();
-		return;
+	else
+	{
+		tell_of_indexes();
+		dbopt_hold_extension();
+		if (is_cascading(statement))
+			lock_tables();
 	}
-	tell_of_indexes();
-	dbopt_hold_extension();
 	if (is_cascading(statement))
-		lock_events_tables();
+		dbopt_key_defaults_replace();
 }

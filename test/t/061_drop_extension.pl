@@ -151,5 +151,47 @@ foreach my $command (qw(EXTENSION SCHEMA))
 		'a handler is at work again');
 }
 
+# Whoever leaves the key to its default can do so without the extension, too.
+$node->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA "my %s home";
+	CREATE EXTENSION pg_trgm;
+	CREATE EXTENSION dbopt SCHEMA "my %s home";
+	SET search_path = "my %s home", public;
+	SELECT dbopt_create_events('public."Events"');
+	CREATE TABLE public.others (id uuid DEFAULT dbopt_uuid_v7(), part int, "and so" uuid DEFAULT dbopt_uuid_v7(),
+		own text DEFAULT 'x' || dbopt_uuid_v7()) PARTITION BY LIST (part);
+	CREATE TABLE public.others_1 PARTITION OF others DEFAULT});
+my $default = q{SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = '"Events"'::regclass AND adnum = 1};
+my ($status) = $node->psql('postgres', 'DROP EXTENSION dbopt');
+isnt($status, 0, 'RESTRICT drops no default');
+like($node->safe_psql('postgres', $default), qr/dbopt_uuid_v7\(\)$/, '... and changes none');
+foreach my $command ('DROP SCHEMA "my %s home" CASCADE', 'DROP EXTENSION dbopt CASCADE')
+{
+	my $err;
+
+	($status, undef, $err) = $node->psql('postgres', "BEGIN; $command; ROLLBACK; $command");
+	is($status, 0, $command) or diag $err;
+	like($err, qr/column "id" of table "Events" has the default/, '... tells of the default that changes');
+	is( $node->safe_psql(
+			'postgres', q{
+		INSERT INTO "Events" (event_type, aggregate_type, aggregate_id, data)
+			SELECT 'T', 't', gen_random_uuid(), '{}' FROM generate_series(1, 2);
+		INSERT INTO others (part) VALUES (1);
+		INSERT INTO others_1 (part) VALUES (1);
+		SELECT count(DISTINCT id) FROM "Events";
+		SELECT count(id), count(DISTINCT "and so"), count(own) FROM others}),
+		"2\n2|2|0", '... and inserts go on');
+	last if $command =~ /EXTENSION/;
+	$node->safe_psql(
+		'postgres', q{
+		DROP TABLE "Events", others;
+		CREATE EXTENSION dbopt;
+		SELECT dbopt_create_events('"Events"');
+		CREATE TABLE public.others (id uuid DEFAULT dbopt_uuid_v7(), part int, "and so" uuid DEFAULT dbopt_uuid_v7(),
+			own text DEFAULT 'x' || dbopt_uuid_v7()) PARTITION BY LIST (part);
+		CREATE TABLE public.others_1 PARTITION OF others DEFAULT});
+}
+
 $node->stop;
 done_testing();
