@@ -76,17 +76,56 @@ dbopt_mark_lock(DbOptLog *log, Snapshot snapshot, DbOptLogEvent *event)
 	return isnull || !DatumGetBool(value);
 }
 
-/* Does the table have a column of this name and type that can be set? */
-static bool
-has_column(const DbOptLog *log, const char *name, Oid type)
+/* The table's column of this name, if it can be set; NULL: none. */
+static Form_pg_attribute
+find_column(const DbOptLog *log, const char *name)
 {
 	AttrNumber	column = get_attnum(RelationGetRelid(log->root), name);
 	Form_pg_attribute attribute;
 
 	if (column <= 0)
-		return false;
+		return NULL;
 	attribute = TupleDescAttr(RelationGetDescr(log->root), column - 1);
-	return attribute->atttypid == type && attribute->attgenerated == '\0';
+	return attribute->attgenerated == '\0' ? attribute : NULL;
+}
+
+static bool
+has_processed_at(const DbOptLog *log)
+{
+	Form_pg_attribute column = find_column(log, "processed_at");
+
+	return column != NULL &&
+		(column->atttypid == TIMESTAMPTZOID ||
+		 column->atttypid == TIMESTAMPOID);
+}
+
+/* Sets retry_count to $2, which is bound here, as far as the column holds it. */
+static bool
+append_retry_count(const DbOptLog *log, StringInfo sql, DbOptOwnerArgs *args,
+				   int count)
+{
+	Form_pg_attribute column = find_column(log, "retry_count");
+	bool		small = column != NULL && column->atttypid == INT2OID;
+
+	dbopt_owner_bind(args, INT4OID,
+					 Int32GetDatum(small ? Min(count, PG_INT16_MAX) : count));
+	if (column == NULL ||
+		!(small || column->atttypid == INT4OID || column->atttypid == INT8OID))
+		return false;
+	appendStringInfoString(sql, "retry_count = $2");
+	return true;
+}
+
+/* The type of error_message, to cut a text to its length; NULL: it is none. */
+static const char *
+error_message_type(const DbOptLog *log)
+{
+	Form_pg_attribute column = find_column(log, "error_message");
+
+	if (column == NULL ||
+		!(column->atttypid == TEXTOID || column->atttypid == VARCHAROID))
+		return NULL;
+	return format_type_with_typemod(column->atttypid, column->atttypmod);
 }
 
 /* UPDATE schema.table AS event SET ..., to be completed. */
@@ -258,15 +297,14 @@ mark_group(const DbOptLog *log, const MarkGroup *marks)
 	StringInfoData sql;
 
 	bind_keys(log, &args, marks);
-	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(marks->attempts - 1));
 	start_update(log, &sql);
+	if (append_retry_count(log, &sql, &args, marks->attempts - 1))
+		appendStringInfoString(&sql, ", ");
+	if (has_processed_at(log))
+		appendStringInfoString(&sql, "processed_at = pg_catalog.clock_timestamp(), ");
+	if (error_message_type(log) != NULL)
+		appendStringInfoString(&sql, "error_message = NULL, ");
 	appendStringInfoString(&sql, "processed = true");
-	if (has_column(log, "processed_at", TIMESTAMPTZOID))
-		appendStringInfoString(&sql, ", processed_at = pg_catalog.clock_timestamp()");
-	if (has_column(log, "retry_count", INT4OID))
-		appendStringInfoString(&sql, ", retry_count = $2");
-	if (has_column(log, "error_message", TEXTOID))
-		appendStringInfoString(&sql, ", error_message = NULL");
 	append_marked(log, &sql, &args, marks);
 	run_update(log, sql.data, &args);
 }
@@ -276,24 +314,18 @@ mark_failed(const DbOptLog *log, const DbOptFailed *failed)
 {
 	DbOptOwnerArgs args = {0};
 	StringInfoData sql;
-	const char *separator = "";
+	const char *type = error_message_type(log);
+	bool		counted;
 
 	dbopt_owner_bind(&args, log->key_type,
 					 dbopt_log_key_from_text(log, failed->key));
-	dbopt_owner_bind(&args, INT4OID, Int32GetDatum(failed->attempts));
-	dbopt_owner_bind_text(&args, failed->failure.message);
 	start_update(log, &sql);
-	if (has_column(log, "retry_count", INT4OID))
-	{
-		appendStringInfoString(&sql, "retry_count = $2");
-		separator = ", ";
-	}
-	if (has_column(log, "error_message", TEXTOID))
-	{
-		appendStringInfo(&sql, "%serror_message = $3", separator);
-		separator = ", ";
-	}
-	if (*separator == '\0')
+	counted = append_retry_count(log, &sql, &args, failed->attempts);
+	dbopt_owner_bind_text(&args, failed->failure.message);
+	if (type != NULL)
+		appendStringInfo(&sql, "%serror_message = $3::%s", counted ? ", " : "",
+						 type);
+	else if (!counted)
 		return;
 	dbopt_owner_bind(&args, INT8OID, Int64GetDatum(failed->position));
 	appendStringInfo(&sql, " WHERE event.%s OPERATOR(pg_catalog.=) $1"

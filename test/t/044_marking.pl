@@ -127,6 +127,33 @@ is( $node->safe_psql('postgres', q{SELECT kind, by, count(DISTINCT id) FROM mark
 	"effect|app|45\nmark|boss|45", 'as the owner, and what the handler has deferred as its role');
 is($node->safe_psql('postgres', 'SELECT retry_count, count(*) FROM orders GROUP BY 1 ORDER BY 1'), "0|40\n1|5", 'with their failures before');
 
+# The columns beside processed may be of other types, too, as tables that were
+# there before have them.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE old (id int PRIMARY KEY, event_type text NOT NULL, processed boolean, processed_at timestamp, retry_count smallint,
+		error_message varchar(7));
+	SELECT dbopt_attach_events('old');
+	CREATE FUNCTION handle_old(e old) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.id = 2 OR e.id = 3 AND e.retry_count IS NULL THEN
+			RAISE EXCEPTION 'not this one' USING ERRCODE = CASE e.id WHEN 2 THEN 'data_exception' ELSE 'P0001' END;
+		END IF;
+	END $$;
+	SELECT dbopt_register_handler('old', '*', 'handle_old(old)', events => 'old', policy => 'quick');
+	INSERT INTO dbopt_retryable_error (policy, sqlstate, retryable) VALUES ('quick', '22000', false);
+	INSERT INTO old (id, event_type) VALUES (1, 'A'), (2, 'A'), (3, 'A')});
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}), 't', 'events with other columns');
+is( $node->safe_psql('postgres', q{SELECT id, processed, abs(extract(epoch FROM processed_at - localtimestamp)) < 600, retry_count, error_message FROM old ORDER BY id}),
+	"1|t|t|0|\n2|||1|not thi\n3|t|t|1|", 'are marked, texts cut to their length');
+$node->safe_psql('postgres', q{
+	DELETE FROM dbopt_retryable_error WHERE policy = 'quick';
+	ALTER TABLE old ALTER COLUMN retry_count TYPE bigint;
+	INSERT INTO old (id, event_type) VALUES (4, 'A')});
+is($node->safe_psql('postgres', q{SELECT dbopt_drain('5 min')}), 't', 'and when that changes');
+is($node->safe_psql('postgres', 'SELECT processed, retry_count FROM old WHERE id = 4'), 't|0', '... they still are');
+$node->safe_psql('postgres', q{SELECT dbopt_unregister_handler('old', true), dbopt_detach_events('old')});
+
 # A trigger that fails is a failure of its event, and of no other.
 $node->safe_psql(
 	'postgres', q{
