@@ -58,7 +58,7 @@ source_open(const DbOptSource *source)
 {
 	if (!dbopt_log_try_lock(source->relid, AccessShareLock))
 		return NULL;
-	return dbopt_backlog_read_begin(source);
+	return dbopt_backlog_read_begin(source, DBOPT_DOUBLED_COUNT);
 }
 
 /* Each source is opened once, for all its cursors. */

@@ -135,7 +135,8 @@ has_chunk(List *chunks, int32 cursor_id)
 static bool
 cursor_waits(const DbOptSource *source, const DbOptCursor *cursor)
 {
-	DbOptBacklogRead *reading = dbopt_backlog_read_begin(source);
+	DbOptBacklogRead *reading = dbopt_backlog_read_begin(source,
+														 DBOPT_DOUBLED_RAISE);
 	DbOptWaiting waiting = {0};
 
 	if (reading != NULL)

@@ -226,7 +226,7 @@ count_version(DbOptCount *count, const DbOptVersion *version)
 }
 
 DbOptBacklogRead *
-dbopt_backlog_read_begin(const DbOptSource *source)
+dbopt_backlog_read_begin(const DbOptSource *source, DbOptDoubled doubled)
 {
 	DbOptBacklogRead *reading = palloc(sizeof(DbOptBacklogRead));
 	char	   *problem;
@@ -239,6 +239,7 @@ dbopt_backlog_read_begin(const DbOptSource *source)
 	}
 	reading->snapshot = dbopt_snapshot_new();
 	reading->unprocessed = source->mark_processed;
+	reading->log->doubled_pass = doubled == DBOPT_DOUBLED_COUNT;
 	return reading;
 }
 

@@ -25,11 +25,19 @@ typedef struct DbOptWaiting
 /* A source whose log is open, and the snapshot that it is read with. */
 typedef struct DbOptBacklogRead DbOptBacklogRead;
 
+/* Two events with the same key and log position, which no hand-out takes. */
+typedef enum DbOptDoubled
+{
+	DBOPT_DOUBLED_COUNT,
+	DBOPT_DOUBLED_RAISE			/* 21000 */
+} DbOptDoubled;
+
 /*
  * Opens a source's log for as many of its cursors as are to be looked at; NULL:
  * it cannot be read at present, and there is nothing to end.
  */
-extern DbOptBacklogRead *dbopt_backlog_read_begin(const DbOptSource *source);
+extern DbOptBacklogRead *dbopt_backlog_read_begin(const DbOptSource *source,
+												  DbOptDoubled doubled);
 extern void dbopt_backlog_read_end(DbOptBacklogRead *reading);
 
 /*
@@ -43,7 +51,7 @@ extern bool dbopt_waiting_count(const DbOptBacklogRead *reading,
 
 /*
  * The same for the first one alone, which takes a few index entries to find:
- * only has_oldest, oldest and (whether there is one) exact are of use, and
+ * only has_oldest, oldest and exact (false: there is one) are of use, and
  * behind many events that somebody else has processed none is found.
  */
 extern bool dbopt_waiting_oldest(const DbOptBacklogRead *reading,

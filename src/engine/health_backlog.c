@@ -41,7 +41,7 @@ source_open(Backlog *backlog, const DbOptSource *source)
 	char	   *name;
 
 	if (dbopt_log_try_lock(source->relid, AccessShareLock))
-		return dbopt_backlog_read_begin(source);
+		return dbopt_backlog_read_begin(source, DBOPT_DOUBLED_COUNT);
 	name = get_rel_name(source->relid);
 	dbopt_names_add(&backlog->locked, name == NULL ? "?" : name);
 	return NULL;

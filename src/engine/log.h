@@ -46,6 +46,7 @@ typedef struct DbOptLog
 	int16		key_length;
 	bool		key_by_value;
 	bool		unprocessed_only;	/* scans pass over processed events */
+	bool		doubled_pass;	/* scans give both of two events in one place */
 	List	   *members;		/* the table and all below it, by OID; NIL
 								 * where it has no partitions */
 	int			nleaves;

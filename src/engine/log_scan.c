@@ -286,7 +286,7 @@ static void
 raise_doubled(const DbOptLogScan *scan, const LeafScan *leaf)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			(errcode(ERRCODE_CARDINALITY_VIOLATION),
 			 errmsg("table \"%s\" has two events with the same key and log position",
 					RelationGetRelationName(scan->log->root)),
 			 errdetail("The key is %s.",
@@ -318,13 +318,13 @@ remember_key(DbOptLogScan *scan, Datum key)
 }
 
 /*
- * Two events in one place would be taken for one.  Entries of the index may
- * well be of one and the same event.
+ * Two events in one place would be taken for one, unless they are only to be
+ * counted.  Entries of the index may well be of one and the same event.
  */
 static void
 check_single(DbOptLogScan *scan, const LeafScan *leaf)
 {
-	if (scan->what == DBOPT_LOG_ENTRIES)
+	if (scan->what == DBOPT_LOG_ENTRIES || scan->log->doubled_pass)
 		return;
 	if (scan->has_last && scan->last_position == leaf->position &&
 		compare_keys(scan, scan->last_key, leaf->key) == 0)
