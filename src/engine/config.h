@@ -27,6 +27,7 @@ typedef struct DbOptSource
 {
 	int32		source_id;
 	Oid			relid;
+	char	   *name;			/* stored: of one that is gone, too */
 	bool		mark_processed;
 	bool		usable;			/* state 'ready' and the table is there */
 	bool		building;		/* state 'building' */

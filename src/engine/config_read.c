@@ -88,6 +88,7 @@ read_source(DbOptConfig *config, const Row *row)
 
 	source->source_id = row_int(row, Anum_source_id);
 	source->relid = DatumGetObjectId(row->values[Anum_source_events_oid - 1]);
+	source->name = row_text(row, Anum_source_events_name);
 	source->mark_processed = row_bool(row, Anum_source_mark_processed);
 	source->building = strcmp(state, "building") == 0;
 	source->usable = strcmp(state, "ready") == 0 &&

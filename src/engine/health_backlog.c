@@ -11,6 +11,7 @@
 #include "engine/cursor.h"
 #include "engine/health.h"
 #include "engine/log.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "state/circuit.h"
 #include "state/guc.h"
@@ -22,6 +23,8 @@ typedef struct Backlog
 {
 	int64		age;			/* microseconds; -1: nothing waits */
 	const DbOptHandler *handler;	/* whose it is */
+	List	   *undated;		/* handlers whose events wait, and tell no
+								 * time */
 	DbOptNames	locked;			/* tables that could not be looked at */
 } Backlog;
 
@@ -73,10 +76,13 @@ look_at_events(const DbOptHealthLook *look, Backlog *backlog)
 			source = handler->source;
 			reading = source_open(backlog, source);
 		}
-		if (reading != NULL &&
-			dbopt_waiting_oldest(reading, cursor, &waiting) &&
-			waiting.has_oldest && !TIMESTAMP_NOT_FINITE(waiting.oldest))
+		if (reading == NULL ||
+			!dbopt_waiting_oldest(reading, cursor, &waiting))
+			continue;
+		if (waiting.has_oldest && !TIMESTAMP_NOT_FINITE(waiting.oldest))
 			note_age(backlog, handler, look->now - waiting.oldest);
+		else if (!waiting.exact)
+			backlog->undated = list_append_unique_ptr(backlog->undated, handler);
 	}
 	dbopt_backlog_read_end(reading);
 }
@@ -96,11 +102,31 @@ look_at_retries(const DbOptHealthLook *look, Backlog *backlog)
 	}
 }
 
+/* What could not be judged, to stand behind what could be. */
+static char *
+describe_rest(const Backlog *backlog)
+{
+	DbOptNames	undated = {0};
+	StringInfoData rest;
+	ListCell   *cell;
+
+	initStringInfo(&rest);
+	foreach(cell, backlog->undated)
+		dbopt_names_add(&undated, ((DbOptHandler *) lfirst(cell))->name);
+	if (undated.count > 0)
+		appendStringInfo(&rest, "; waiting without created_at or event_timestamp, for handlers %s",
+						 dbopt_names_text(&undated));
+	if (backlog->locked.count > 0)
+		appendStringInfo(&rest, "; locked, and not looked at: %s",
+						 dbopt_names_text(&backlog->locked));
+	return rest.data;
+}
+
 void
 dbopt_health_look_backlog(DbOptHealthLook *look)
 {
 	Backlog		backlog = {.age = -1};
-	const char *beside = "";
+	char	   *beside;
 
 	if (look->config->paused)
 	{
@@ -110,12 +136,11 @@ dbopt_health_look_backlog(DbOptHealthLook *look)
 	}
 	look_at_events(look, &backlog);
 	look_at_retries(look, &backlog);
-	if (backlog.locked.count > 0)
-		beside = psprintf("; locked, and not looked at: %s",
-						  dbopt_names_text(&backlog.locked));
+	beside = describe_rest(&backlog);
 	if (backlog.age < 0)
-		dbopt_health_add(look, "backlog", DBOPT_HEALTHY,
-						 "no event waits%s", beside);
+		dbopt_health_add(look, "backlog", DBOPT_HEALTHY, "no event %s%s",
+						 backlog.undated == NIL ? "waits" : "of known age waits",
+						 beside);
 	else
 		dbopt_health_add(look, "backlog",
 						 dbopt_health_of_age(backlog.age, dbopt_health_backlog_age),

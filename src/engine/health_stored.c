@@ -78,6 +78,12 @@ check_handlers(DbOptHealthLook *look)
 	char	   *detail;
 	ListCell   *cell;
 
+	if (look->config->foreign_identity)
+	{
+		dbopt_health_add(look, "handlers", DBOPT_HEALTHY,
+						 "not looked at before dbopt_resume()");
+		return;
+	}
 	for (int i = 0; i < look->nhandlers; i++)
 		if (!look->handlers[i]->usable && look->handlers[i]->source->usable)
 			dbopt_names_add(&broken, look->handlers[i]->name);
@@ -87,7 +93,7 @@ check_handlers(DbOptHealthLook *look)
 		char	   *name = get_rel_name(source->relid);
 
 		if (!source->usable)
-			dbopt_names_add(&tables, name == NULL ? "?" : name);
+			dbopt_names_add(&tables, name == NULL ? source->name : name);
 	}
 
 	detail = describe_handlers(&broken, &tables, &slotless);

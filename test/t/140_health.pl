@@ -319,6 +319,36 @@ sql('ALTER TABLE events RENAME COLUMN kind TO event_type');
 becomes('handlers', 'healthy', 'the table is as it was');
 
 sql(q{
+	CREATE TABLE gone (id int PRIMARY KEY, event_type text);
+	SELECT dbopt_attach_events('gone');
+	CREATE FUNCTION handle_gone(jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+	SELECT dbopt_register_handler('gone', '*', 'handle_gone(jsonb)', events => 'gone');
+	DROP TABLE gone});
+becomes('handlers', 'degraded', 'a table was dropped');
+like(detail('handlers'), qr/tables "gone"/, '... which is named');
+sql(q{SELECT dbopt_unregister_handler('gone'); DROP FUNCTION handle_gone});
+becomes('handlers', 'healthy', 'and forgotten');
+
+# Of events without a time nobody knows how long they have waited.
+sql(q{
+	CREATE TABLE undated (id int PRIMARY KEY, event_type text);
+	SELECT dbopt_attach_events('undated');
+	CREATE FUNCTION handle_undated(jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); /* handler */ END';
+	SELECT dbopt_register_handler('undated', '*', 'handle_undated(jsonb)', events => 'undated');
+	INSERT INTO undated VALUES (1, 'A'), (2, 'B')});
+is_status('backlog', 'healthy', 'what waits does not tell since when');
+like(detail('backlog'), qr/^no event of known age waits; waiting without created_at or event_timestamp, for handlers "undated"$/,
+	'... which is told, once for a handler');
+sql(q{
+	SELECT pg_terminate_backend(pid) FROM dbopt_pool_sessions() WHERE handler = 'undated';
+	DELETE FROM undated});
+ok($node->poll_query_until('postgres', q{SELECT detail = 'no event waits' FROM dbopt_health() WHERE check_name = 'backlog'}),
+	'until they are gone');
+sql(q{
+	SELECT pg_terminate_backend(pid) FROM dbopt_pool_sessions() WHERE handler = 'undated';
+	SELECT dbopt_unregister_handler('undated', true), dbopt_detach_events('undated')});
+
+sql(q{
 	CREATE TABLE doubles (x int);
 	INSERT INTO doubles VALUES (1), (1);
 	INSERT INTO dbopt_index (name, table_name, definition) VALUES ('doubles_x', 'doubles', '(x)');
@@ -367,6 +397,7 @@ is_status('positions', 'healthy', 'cursors are where they were');
 sql('UPDATE dbopt_database SET system_identifier = system_identifier + 1');
 is_status('positions', 'critical', 'a database that was restored');
 like(detail('positions'), qr/waits for dbopt_resume\(\)/, '... and how to go on');
+is(detail('handlers'), 'not looked at before dbopt_resume()', '... whose tables and roles are not known yet');
 is_status('paused', 'degraded', '... is paused');
 like(detail('paused'), qr/restored or copied, and is paused until dbopt_resume\(\)/, '... although nobody has paused it');
 sql('UPDATE dbopt_database SET system_identifier = system_identifier - 1');
