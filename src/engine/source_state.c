@@ -162,7 +162,9 @@ broken_reason(Relation rel, const SourceRow *source)
 		return psprintf("the tables of dbopt belong to \"%s\", who is no superuser: REASSIGN OWNED has to give them to one",
 						GetUserNameFromId(dbopt_tables_unfit_owner(), false));
 	if (rel->rd_rel->relforcerowsecurity)
-		return pstrdup("the table forces row level security on its owner, which hides events from dbopt");
+		return psprintf("the table forces row level security on its owner, which hides events from dbopt: ALTER TABLE %s NO FORCE ROW LEVEL SECURITY",
+						quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel)));
 	problem = column_problem(rel, source);
 	if (problem != NULL)
 		return problem;
@@ -173,7 +175,7 @@ broken_reason(Relation rel, const SourceRow *source)
 		Relation	part = relation_open(lfirst_oid(cell), NoLock);
 
 		if (part->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
-			problem = psprintf("the partition \"%s\" is a foreign table",
+			problem = psprintf("the partition \"%s\" is a foreign table: detach it",
 							   RelationGetRelationName(part));
 		else if (part->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
 			problem = psprintf("the table \"%s\" is unlogged, and a crash would empty it: set it LOGGED",
