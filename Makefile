@@ -114,8 +114,13 @@ endif
 # PGXS knows no header dependencies.
 $(OBJS) $(OBJS:.o=.bc): $(headers)
 
+# pg_regress looks for expected output below --inputdir, or where it is run.
 ifdef VPATH
 $(shell mkdir -p $(dir $(OBJS)))
+.PHONY: link-expected
+link-expected:
+	@[ -e expected ] || ln -s $(top)/expected expected
+installcheck: link-expected
 endif
 
 endif
