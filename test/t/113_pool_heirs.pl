@@ -56,7 +56,7 @@ sub is_delivered
 	my ($name) = @_;
 
 	sql(q{INSERT INTO events (event_type, aggregate_type, aggregate_id, data) VALUES ('a', 'test', dbopt_uuid_v7(), '{}')});
-	is(sql("SELECT dbopt_drain('30 s')"), 't', $name);
+	is(sql("SELECT dbopt_drain('120 s')"), 't', $name);
 	return;
 }
 
