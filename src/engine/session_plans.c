@@ -16,9 +16,11 @@
 #include "parser/parse_expr.h"
 #include "pgtime.h"
 #include "utils/array.h"
-#include "utils/pg_locale.h"
 #include "utils/plancache.h"
 #include "utils/xml.h"
+
+/* From utils/pg_locale.h, which asks for ICU's headers. */
+extern PGDLLIMPORT char *locale_monetary;
 
 /*
  * Those that PostgreSQL looks at while it analyses a statement, but for the

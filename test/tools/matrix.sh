@@ -27,6 +27,7 @@ if [ -z "$dir" ]; then
 	trap 'rm -rf --one-file-system "$dir"' EXIT
 	trap 'exit 1' INT TERM
 fi
+mkdir -p "$dir" || exit 1
 
 # The release's files, without a service that would start, nor a check of how
 # old a frozen mirror is.
