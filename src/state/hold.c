@@ -39,8 +39,8 @@
 typedef enum HoldFor
 {
 	FOR_DATABASE,
-	FOR_EXTENSION,				/* its tables, for good */
-	FOR_UPDATE					/* its tables, for now */
+	FOR_EXTENSION,				/* dbopt's tables, which may go */
+	FOR_UPDATE					/* dbopt's tables, which stay */
 } HoldFor;
 
 static bool callback_registered = false;
