@@ -409,5 +409,11 @@ ALTER TABLE @extschema@.dbopt_build_rate ENABLE ROW LEVEL SECURITY;
 -- Dump and restore
 --
 
+-- A dump may be restored over the database that it was made of.
+ALTER TABLE @extschema@.dbopt_database ADD COLUMN table_oid oid;
+UPDATE @extschema@.dbopt_database SET table_oid = tableoid;
+COMMENT ON COLUMN @extschema@.dbopt_database.table_oid IS
+	'the OID of this table where the row was written; another one in a database that was restored over itself';
+
 -- pg_restore --jobs loads the tables of an extension in any order.
 ALTER TABLE @extschema@.dbopt_handler DROP CONSTRAINT dbopt_handler_source_id_fkey;

@@ -41,7 +41,9 @@ enum
 	Anum_database_oid,
 	Anum_database_position_offset,
 	Anum_database_paused,
-	Natts_database = 5
+	Natts_database_old = 5,		/* of version 1.0 */
+	Anum_database_table_oid,
+	Natts_database = 6
 };
 
 enum

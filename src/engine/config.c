@@ -128,6 +128,17 @@ dbopt_positions_foreign(void)
 	return position_foreign;
 }
 
+/*
+ * Nothing tells of rows that a restore loads, so that their absence is looked
+ * at again.
+ */
+static bool
+sources_have_come(void)
+{
+	return current->sources == NIL && current->newer_version == NULL &&
+		dbopt_config_has_sources();
+}
+
 const DbOptConfig *
 dbopt_config_look(void)
 {
@@ -137,6 +148,11 @@ dbopt_config_look(void)
 
 	/* Hear of changes that have committed by now. */
 	AcceptInvalidationMessages();
+	if (valid && sources_have_come())
+	{
+		valid = false;
+		generation++;
+	}
 	if (valid)
 		return current;
 
@@ -165,13 +181,6 @@ dbopt_config_get(void)
 	if (config->newer_version != NULL)
 		dbopt_require_known_version();
 	return config;
-}
-
-void
-dbopt_config_doubt(void)
-{
-	valid = false;
-	generation++;
 }
 
 uint64

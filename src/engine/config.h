@@ -133,9 +133,6 @@ extern DbOptHandler *dbopt_config_most_specific(const DbOptConfig *config,
 												const DbOptSource *source,
 												const char *event_type);
 
-/* The next call reads anew, though nothing tells of a change. */
-extern void dbopt_config_doubt(void);
-
 /* For those who change one of the tables: every backend reads it anew. */
 extern void dbopt_config_changed(void);
 

@@ -15,6 +15,8 @@
 #include "engine/config_read.h"
 #include "engine/extension.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -24,6 +26,8 @@
 /* A row, taken apart; text is palloc'd, NULL for NULL. */
 typedef struct Row
 {
+	Oid			table;
+	int			columns;
 	Datum	   *values;
 	bool	   *nulls;
 } Row;
@@ -65,6 +69,19 @@ row_microseconds(const Row *row, int column)
 		(int64) microseconds;
 }
 
+/*
+ * A dump that was restored over its own database has that one's identifiers,
+ * and the OID of a table that is gone.  The row of version 1.0 does not tell.
+ */
+static bool
+written_here(const Row *row)
+{
+	if (row->columns <= Natts_database_old)
+		return true;
+	return !row->nulls[Anum_database_table_oid - 1] &&
+		DatumGetObjectId(row->values[Anum_database_table_oid - 1]) == row->table;
+}
+
 static void
 read_database(DbOptConfig *config, const Row *row)
 {
@@ -72,7 +89,7 @@ read_database(DbOptConfig *config, const Row *row)
 	Oid			database = DatumGetObjectId(row->values[Anum_database_oid - 1]);
 
 	config->foreign_identity = system != GetSystemIdentifier() ||
-		database != MyDatabaseId;
+		database != MyDatabaseId || !written_here(row);
 	config->position_offset =
 		DatumGetInt64(row->values[Anum_database_position_offset - 1]) +
 		(config->foreign_identity ? DBOPT_POSITION_ERA : 0);
@@ -213,6 +230,8 @@ read_table(DbOptConfig *config, Snapshot snapshot, DbOptTable table,
 	HeapTuple	tuple;
 	Row			row;
 
+	row.table = RelationGetRelid(rel);
+	row.columns = desc->natts;
 	row.values = palloc(sizeof(Datum) * desc->natts);
 	row.nulls = palloc(sizeof(bool) * desc->natts);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -266,4 +285,29 @@ dbopt_config_read_database(DbOptConfig *config)
 
 	read_table(config, snapshot, DBOPT_DATABASE, read_database);
 	UnregisterSnapshot(snapshot);
+}
+
+/* Does not wait for an update of the extension, which tells when it is through. */
+bool
+dbopt_config_has_sources(void)
+{
+	Oid			relid = dbopt_table_oid(DBOPT_SOURCE);
+	Relation	rel;
+	bool		found = false;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	rel = table_open(relid, NoLock);
+	if (RelationGetNumberOfBlocks(rel) > 0)
+	{
+		Snapshot	snapshot = dbopt_snapshot_new();
+		SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot,
+											  0, NULL);
+
+		found = HeapTupleIsValid(systable_getnext(scan));
+		systable_endscan(scan);
+		UnregisterSnapshot(snapshot);
+	}
+	table_close(rel, AccessShareLock);
+	return found;
 }

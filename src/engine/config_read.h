@@ -13,4 +13,7 @@ extern DbOptConfig *dbopt_config_read(void);
 /* Its database's identity, offset and pause alone; nothing without a row. */
 extern void dbopt_config_read_database(DbOptConfig *config);
 
+/* Is there any source by now?  Costs next to nothing where never one was. */
+extern bool dbopt_config_has_sources(void);
+
 #endif							/* DBOPT_CONFIG_READ_H */

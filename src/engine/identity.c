@@ -43,16 +43,33 @@ bind_identity(DbOptOwnerArgs *args)
 	dbopt_owner_bind(args, OIDOID, ObjectIdGetDatum(MyDatabaseId));
 }
 
+/* That of version 1.0 has no column for the table's own OID. */
+static bool
+has_table_oid(void)
+{
+	return get_attnum(dbopt_table_oid(DBOPT_DATABASE), "table_oid") !=
+		InvalidAttrNumber;
+}
+
+static void
+store_table_oid(void)
+{
+	if (has_table_oid())
+		dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_database"
+									  " SET table_oid = tableoid"), NULL);
+}
+
 void
 dbopt_identity_store(void)
 {
 	DbOptOwnerArgs args = {0};
 
 	bind_identity(&args);
-	dbopt_owner_execute(dbopt_sql("INSERT INTO @extschema@.dbopt_database"
-								  " (system_identifier, database_oid)"
-								  " VALUES ($1, $2)"
-								  " ON CONFLICT DO NOTHING"), &args);
+	if (dbopt_owner_execute(dbopt_sql("INSERT INTO @extschema@.dbopt_database"
+									  " (system_identifier, database_oid)"
+									  " VALUES ($1, $2)"
+									  " ON CONFLICT DO NOTHING"), &args) > 0)
+		store_table_oid();
 }
 
 /* Rows with the columns (id, schema, name, name); freed with SPI. */
@@ -399,6 +416,7 @@ store_adopted(int64 offset)
 								  " SET system_identifier = $1, database_oid = $2,"
 								  " position_offset = $3"),
 						&args);
+	store_table_oid();
 }
 
 void

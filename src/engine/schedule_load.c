@@ -339,22 +339,10 @@ report_foreign(const DbOptConfig *config)
 	told = config->foreign_identity;
 }
 
-/* Of rows that a restore loads nothing tells but what comes after them. */
-static const DbOptConfig *
-read_config(const DbOptRefresh *what)
-{
-	const DbOptConfig *config = dbopt_config_look();
-
-	if (config->sources != NIL || !(what->objects || what->discover))
-		return config;
-	dbopt_config_doubt();
-	return dbopt_config_look();
-}
-
 bool
 dbopt_schedule_refresh(DbOptRefresh *what, uint64 news, TimestampTz now)
 {
-	const DbOptConfig *config = read_config(what);
+	const DbOptConfig *config = dbopt_config_look();
 	bool		changed = !loaded ||
 	loaded_generation != dbopt_config_generation();
 

@@ -340,7 +340,11 @@ refresh_source(const SourceRow *old, DbOptLook *look)
 		store_source(&new, look);
 }
 
-/* False: not everything could be looked at. */
+/*
+ * False: not everything could be looked at.  While a database is restored,
+ * rows may come that the configuration does not know of yet; nobody's OIDs in
+ * them are ours before dbopt_resume(), and nothing is judged.
+ */
 static bool
 refresh(int32 source_id, bool waits)
 {
@@ -348,6 +352,8 @@ refresh(int32 source_id, bool waits)
 	DbOptLook	look = {.waits = waits};
 	ListCell   *cell;
 
+	if (dbopt_positions_foreign())
+		return true;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dbopt_owner_begin(&scope);
 	foreach(cell, load_sources(source_id))
@@ -368,14 +374,13 @@ refresh(int32 source_id, bool waits)
 void
 dbopt_source_refresh_states(void)
 {
-	if (!dbopt_config_get()->foreign_identity)
-		(void) refresh(0, true);
+	(void) refresh(0, true);
 }
 
 bool
 dbopt_source_try_refresh_states(void)
 {
-	return dbopt_config_get()->foreign_identity || refresh(0, false);
+	return refresh(0, false);
 }
 
 void
