@@ -87,10 +87,10 @@ breaker_state(const DbOptNamedBreaker *breaker)
 }
 
 static int
-breaker_slot(const DbOptNamedBreaker *breaker)
+breaker_slot(const DbOptConfig *config, const DbOptNamedBreaker *breaker)
 {
-	int			slot = dbopt_handler_attach(MyDatabaseId, breaker->handler_id,
-											breaker->name);
+	int			slot = dbopt_handler_attach(MyDatabaseId, config->extension,
+											breaker->handler_id, breaker->name);
 
 	if (slot < 0)
 		ereport(ERROR,
@@ -198,14 +198,15 @@ dbopt_reset_circuit_breaker(PG_FUNCTION_ARGS)
 Datum
 dbopt_trip_circuit_breaker(PG_FUNCTION_ARGS)
 {
+	const DbOptConfig *config;
 	DbOptNamedBreaker breaker;
 
 	dbopt_require_preload();
 	dbopt_require_primary(fcinfo);
 	dbopt_argument_require(fcinfo, 0, "name",
 						   "dbopt_circuit_breakers() lists the circuit breakers.");
-	breaker = breaker_named(dbopt_config_get(),
-							text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	dbopt_circuit_trip(breaker_slot(&breaker));
+	config = dbopt_config_get();
+	breaker = breaker_named(config, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	dbopt_circuit_trip(breaker_slot(config, &breaker));
 	PG_RETURN_VOID();
 }

@@ -18,7 +18,6 @@
 #include "engine/position.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "state/circuit.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -235,8 +234,6 @@ dbopt_registration_insert(const DbOptRegistration *wanted)
 	strcmp(wanted->start_from, "now") == 0 : !wanted->mark_processed;
 	int64		position = -1;
 	Datum		holes = dbopt_positions_to_array(NULL, 0);
-	int32		handler_id;
-	bool		isnull;
 	DbOptOwnerScope scope;
 	DbOptOwnerArgs args = {0};
 
@@ -252,13 +249,8 @@ dbopt_registration_insert(const DbOptRegistration *wanted)
 								  " max_concurrency, chunk_size, timeout, priority, ordered,"
 								  " start_position, start_holes)"
 								  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-								  " $13, $14, $15, $16, $17)"
-								  " RETURNING handler_id"), &args);
-	handler_id = DatumGetInt32(dbopt_owner_value(0, 1, &isnull));
+								  " $13, $14, $15, $16, $17)"), &args);
 	dbopt_owner_end(&scope);
-
-	/* Ids begin anew when the extension is dropped and created again. */
-	dbopt_handler_release(MyDatabaseId, handler_id);
 }
 
 /* The handler does not go by order any more: nothing of it is held back. */

@@ -73,6 +73,7 @@ typedef struct DbOptHandler
 typedef struct DbOptConfig
 {
 	bool		installed;		/* the extension is in this database */
+	Oid			extension;		/* this one; another when it is created anew */
 	char	   *newer_version;	/* of the extension, which the library does
 								 * not know: nothing else is read; or NULL */
 	bool		paused;			/* dbopt_pause(), or a restored or copied

@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xlog.h"
+#include "commands/extension.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/config_read.h"
@@ -252,6 +253,7 @@ dbopt_config_read(void)
 	if (!OidIsValid(dbopt_table_oid(DBOPT_DATABASE)))
 		return config;
 	config->installed = true;
+	config->extension = get_extension_oid("dbopt", true);
 
 	/*
 	 * Sources without a row of identity: a restore that is still loading.

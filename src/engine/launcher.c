@@ -116,8 +116,16 @@ read_news(TimestampTz now)
 	}
 }
 
+static bool
+is_known(Oid dboid)
+{
+	return find_entry(dboid) != NULL;
+}
+
 /*
  * Reads pg_database: what is new there is looked at, what has gone forgotten.
+ * Slots of handlers may be those of a database that was dropped while no
+ * launcher was there to see it.
  */
 static void
 scan_databases(TimestampTz now)
@@ -152,9 +160,9 @@ scan_databases(TimestampTz now)
 			continue;
 		if (entry->slot >= 0)
 			dbopt_scheduler_release(entry);
-		dbopt_handlers_release(entry->dboid);
 		hash_search(entries, &entry->dboid, HASH_REMOVE, NULL);
 	}
+	dbopt_handlers_release_unless(is_known);
 }
 
 /*

@@ -47,13 +47,13 @@ load_lane(const DbOptConfig *config, const DbOptHandler *handler)
 
 /* False: there is no slot for it. */
 static bool
-attach_lane(const DbOptHandler *handler)
+attach_lane(const DbOptConfig *config, const DbOptHandler *handler)
 {
 	DbOptLane  *lane = dbopt_lane_find(handler->handler_id);
 	TimestampTz retry_at;
 
-	lane->slot = dbopt_handler_attach(MyDatabaseId, handler->handler_id,
-									  handler->name);
+	lane->slot = dbopt_handler_attach(MyDatabaseId, config->extension,
+									  handler->handler_id, handler->name);
 
 	retry_at = dbopt_retry_first_due(handler->handler_id);
 	if (retry_at != DBOPT_NEVER)
@@ -72,9 +72,10 @@ attach_lanes(const DbOptConfig *config)
 	bool		all;
 
 	dbopt_handlers_want(MyDatabaseId, true);
-	all = dbopt_handler_attach(MyDatabaseId, 0, "database") >= 0;
+	all = dbopt_handler_attach(MyDatabaseId, config->extension, 0,
+							   "database") >= 0;
 	foreach(cell, config->handlers)
-		all &= attach_lane(lfirst(cell));
+		all &= attach_lane(config, lfirst(cell));
 	if (all)
 		dbopt_handlers_want(MyDatabaseId, false);
 }

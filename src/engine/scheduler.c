@@ -140,13 +140,13 @@ attach_slot(void)
 }
 
 static void
-report_running(void)
+report_running(Oid extension)
 {
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	database->state = DBOPT_SCHEDULER_RUNNING;
 	memset(&database->refused, 0, sizeof(database->refused));
 	LWLockRelease(dbopt_shared->lock);
-	dbopt_handler_attach(MyDatabaseId, 0, "database");
+	dbopt_handler_attach(MyDatabaseId, extension, 0, "database");
 	dbopt_launcher_wake();
 }
 
@@ -205,16 +205,18 @@ static void
 find_extension(void)
 {
 	const DbOptConfig *config;
+	Oid			extension;
 	bool		runs;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	config = dbopt_config_look();
 	runs = config->installed && config->newer_version == NULL;
+	extension = config->extension;
 	CommitTransactionCommand();
 	if (!runs)
 		leave_for_good();
-	report_running();
+	report_running(extension);
 	dbopt_probation_begin(target.slot, dbopt_pool_limits().max);
 }
 

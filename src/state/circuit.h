@@ -15,7 +15,8 @@
 
 #include "state/shmem.h"
 
-extern int	dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name);
+extern int	dbopt_handler_attach(Oid dboid, Oid extension, int32 handler_id,
+								 const char *name);
 extern int	dbopt_handler_find(Oid dboid, int32 handler_id);
 
 /* The same, under dbopt_shared->lock; InvalidOid looks for a free one. */
@@ -29,6 +30,9 @@ extern bool dbopt_handler_slot_is_free(void);
 extern void dbopt_handlers_want(Oid dboid, bool wanting);
 extern void dbopt_handler_release(Oid dboid, int32 handler_id);
 extern void dbopt_handlers_release(Oid dboid);
+
+/* Those of all databases that do not exist; asked under the lock. */
+extern void dbopt_handlers_release_unless(bool (*exists) (Oid dboid));
 
 /* A consistent copy for reports.  false: the handler has no slot. */
 extern bool dbopt_handler_copy(Oid dboid, int32 handler_id,

@@ -77,11 +77,31 @@ warn_full(const char *name)
 }
 
 /*
+ * What was known of the handler of this number is of no use to one of another
+ * extension: this one has been dropped and created again.
+ */
+static void
+take_slot(DbOptHandlerState *state, Oid dboid, Oid extension,
+		  int32 handler_id)
+{
+	if (state->dboid != dboid || (OidIsValid(state->extension) &&
+								  state->extension != extension))
+	{
+		clear_slot(state);
+		state->generation++;
+	}
+	state->dboid = dboid;
+	state->extension = extension;
+	state->handler_id = handler_id;
+}
+
+/*
  * The slot of a handler, which is given one if it has none; its name is
  * brought up to date.  -1: all are taken, or the library is not preloaded.
  */
 int
-dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name)
+dbopt_handler_attach(Oid dboid, Oid extension, int32 handler_id,
+					 const char *name)
 {
 	int			number;
 
@@ -91,20 +111,12 @@ dbopt_handler_attach(Oid dboid, int32 handler_id, const char *name)
 	LWLockAcquire(dbopt_shared->lock, LW_EXCLUSIVE);
 	number = dbopt_handler_find_locked(dboid, handler_id);
 	if (number < 0)
-	{
 		number = dbopt_handler_find_locked(InvalidOid, 0);
-		if (number >= 0)
-		{
-			DbOptHandlerState *state = dbopt_handler_slot(number);
-
-			clear_slot(state);
-			state->dboid = dboid;
-			state->handler_id = handler_id;
-			state->generation++;
-		}
-	}
 	if (number >= 0)
+	{
+		take_slot(dbopt_handler_slot(number), dboid, extension, handler_id);
 		namestrcpy(&dbopt_handler_slot(number)->name, name);
+	}
 	LWLockRelease(dbopt_shared->lock);
 
 	if (number < 0)
@@ -185,9 +197,9 @@ dbopt_handler_release(Oid dboid, int32 handler_id)
 	LWLockRelease(dbopt_shared->lock);
 }
 
-/* Gives all slots of a database back: it, or its extension, is dropped. */
-void
-dbopt_handlers_release(Oid dboid)
+/* Those of one database, or with InvalidOid of all that do not exist. */
+static void
+release_slots(Oid dboid, bool (*exists) (Oid dboid))
 {
 	bool		found = false;
 
@@ -198,15 +210,28 @@ dbopt_handlers_release(Oid dboid)
 	{
 		DbOptHandlerState *state = dbopt_handler_slot(number);
 
-		if (state->dboid == dboid)
-		{
-			state->dboid = InvalidOid;
-			found = true;
-		}
+		if (!OidIsValid(state->dboid) ||
+			(OidIsValid(dboid) ? state->dboid != dboid : exists(state->dboid)))
+			continue;
+		state->dboid = InvalidOid;
+		found = true;
 	}
 	if (found)
 		tell_wanting();
 	LWLockRelease(dbopt_shared->lock);
+}
+
+/* Gives all slots of a database back: its extension is dropped. */
+void
+dbopt_handlers_release(Oid dboid)
+{
+	release_slots(dboid, NULL);
+}
+
+void
+dbopt_handlers_release_unless(bool (*exists) (Oid dboid))
+{
+	release_slots(InvalidOid, exists);
 }
 
 bool

@@ -320,6 +320,8 @@ typedef struct DbOptHandlerState
 {
 	/* Under dbopt_shared->lock. */
 	Oid			dboid;			/* InvalidOid: free */
+	Oid			extension;		/* whose handler it is: ids begin anew with
+								 * each; InvalidOid: not known since a start */
 	int32		handler_id;
 	uint32		generation;
 	NameData	name;

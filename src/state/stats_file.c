@@ -81,6 +81,7 @@ static void
 unpack(DbOptHandlerState *state, const DbOptSavedHandler *saved)
 {
 	state->dboid = saved->dboid;
+	state->extension = InvalidOid;
 	state->handler_id = saved->handler_id;
 	state->generation++;
 	state->name = saved->name;
