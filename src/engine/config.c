@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "engine/catalog.h"
 #include "engine/config.h"
 #include "engine/config_read.h"
@@ -39,6 +40,16 @@ static int64 position_offset;
 static bool position_offset_valid = false;
 static bool position_foreign;
 static bool callback_registered = false;
+static bool changing = false;	/* this transaction, which may be undone */
+static bool undo_registered = false;
+
+static void
+invalidate(void)
+{
+	valid = false;
+	position_offset_valid = false;
+	generation++;
+}
 
 static void
 invalidate_on_change(Datum arg, Oid relid)
@@ -46,11 +57,31 @@ invalidate_on_change(Datum arg, Oid relid)
 	for (int i = 0; i < lengthof(config_tables); i++)
 		if (!OidIsValid(relid) || relid == watched[i])
 		{
-			valid = false;
-			position_offset_valid = false;
-			generation++;
+			invalidate();
 			return;
 		}
+}
+
+/*
+ * Of what the last command has changed nothing tells when it is undone, though
+ * it may have been read since.
+ */
+static void
+forget_undone(XactEvent event, void *arg)
+{
+	if (changing && event == XACT_EVENT_ABORT)
+		invalidate();
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT ||
+		event == XACT_EVENT_PREPARE)
+		changing = false;
+}
+
+static void
+forget_undone_part(SubXactEvent event, SubTransactionId mine,
+				   SubTransactionId parent, void *arg)
+{
+	if (changing && event == SUBXACT_EVENT_ABORT_SUB)
+		invalidate();
 }
 
 /* Makes sure to hear of changes; to be called before reading. */
@@ -192,6 +223,13 @@ dbopt_config_generation(void)
 void
 dbopt_config_changed(void)
 {
+	if (!undo_registered)
+	{
+		RegisterXactCallback(forget_undone, NULL);
+		RegisterSubXactCallback(forget_undone_part, NULL);
+		undo_registered = true;
+	}
+	changing = true;
 	for (int i = 0; i < lengthof(config_tables); i++)
 	{
 		Oid			relid = dbopt_table_oid(config_tables[i]);

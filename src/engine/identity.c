@@ -68,8 +68,10 @@ dbopt_identity_store(void)
 	if (dbopt_owner_execute(dbopt_sql("INSERT INTO @extschema@.dbopt_database"
 									  " (system_identifier, database_oid)"
 									  " VALUES ($1, $2)"
-									  " ON CONFLICT DO NOTHING"), &args) > 0)
-		store_table_oid();
+									  " ON CONFLICT DO NOTHING"), &args) == 0)
+		return;
+	store_table_oid();
+	dbopt_config_changed();		/* what follows reads it, and may fail */
 }
 
 /* Rows with the columns (id, schema, name, name); freed with SPI. */

@@ -35,5 +35,25 @@ each_once($node, 'handle', 'log', 'id', 200);
 cmp_ok(sql('SELECT max(kept) FROM effects'), '<=', 4, 'what was known of the handlers before is forgotten');
 no_job_failed($node);
 
+# A client's session reads what its own statement has changed, and the statement
+# fails then.
+sql(q{SELECT dbopt_resume_handler('other');
+	CREATE FUNCTION fails(bigint) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'it fails'; END $$});
+my $client = asked('postgres', on_error_stop => 0);
+my $reads = 'fails((SELECT count(*) FROM dbopt_circuit_breakers()))';
+my $paused = q{SELECT detail FROM dbopt_health() WHERE check_name = 'paused'};
+my $breakers = q{SELECT string_agg(name, ' ' ORDER BY name) FROM dbopt_circuit_breakers()};
+
+$client->query("SELECT dbopt_pause_handler('other'), $reads");
+is($client->query($paused), 'nothing is paused', 'it does not keep what was rolled back');
+$client->query("BEGIN; SELECT dbopt_pause_handler('other'); SAVEPOINT s");
+$client->query("SELECT dbopt_unregister_handler('other'), $reads");
+$client->query('ROLLBACK TO s');
+is($client->query($breakers), 'database handle other', '... to a savepoint');
+is($client->query($paused), 'handlers that are paused: "other"', '... and keeps what was not');
+$client->query('ROLLBACK');
+is($client->query($paused), 'nothing is paused', '... until that is rolled back, too');
+$client->quit;
+
 $node->stop;
 done_testing();
