@@ -6,7 +6,8 @@
  * Run by the scheduler when the configuration has changed, and by
  * dbopt_resume().  In its own database a handler's function and role are their
  * OIDs; the names are what a restored dump goes by, so that they follow every
- * rename.  A dropped one is never replaced by another of the same name.
+ * rename.  A dropped one is never replaced by another of the same name: its OID
+ * is InvalidOid from then on, so that a restore does not look for it either.
  *
  * A role that cannot log in has no session that could find that out, so it is
  * found out here.  The rights that a handler needs beside that are checked by
@@ -84,9 +85,10 @@ load_handlers(void)
 #define STORE_HANDLER(patience) \
 	"UPDATE @extschema@.dbopt_handler" \
 	" SET function_schema = $2, function_name = $3, role_name = $4," \
-	" state = $5, reason = $6" \
+	" state = $5, reason = $6, function_oid = $7, role_oid = $8" \
 	" WHERE handler_id = (SELECT handler_id FROM @extschema@.dbopt_handler" \
-	" WHERE handler_id = $1 FOR NO KEY UPDATE " patience ")"
+	" WHERE handler_id = $1 AND function_oid = $9 AND role_oid = $10" \
+	" FOR NO KEY UPDATE " patience ")"
 
 static bool
 same_text(const char *a, const char *b)
@@ -99,15 +101,17 @@ same_text(const char *a, const char *b)
 static bool
 same_row(const HandlerRow *a, const HandlerRow *b)
 {
-	return same_text(a->state, b->state) && same_text(a->reason, b->reason) &&
+	return a->function == b->function && a->role == b->role &&
+		same_text(a->state, b->state) && same_text(a->reason, b->reason) &&
 		same_text(a->function_schema, b->function_schema) &&
 		same_text(a->function_name, b->function_name) &&
 		same_text(a->role_name, b->role_name);
 }
 
-/* Writes the row, unless somebody else is about to change it. */
+/* Writes the row, unless somebody else is about to change it, or has. */
 static void
-store_handler(const HandlerRow *handler, DbOptLook *look)
+store_handler(const HandlerRow *old, const HandlerRow *handler,
+			  DbOptLook *look)
 {
 	DbOptOwnerArgs args = {0};
 
@@ -117,6 +121,10 @@ store_handler(const HandlerRow *handler, DbOptLook *look)
 	dbopt_owner_bind_text(&args, handler->role_name);
 	dbopt_owner_bind_text(&args, handler->state);
 	dbopt_owner_bind_text(&args, handler->reason);
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(handler->function));
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(handler->role));
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(old->function));
+	dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(old->role));
 	if (dbopt_owner_execute(dbopt_sql(look->waits ?
 									  STORE_HANDLER("") :
 									  STORE_HANDLER("SKIP LOCKED")),
@@ -180,10 +188,13 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 	char	   *role = GetUserNameFromId(old->role, true);
 
 	if (get_func_name(old->function) == NULL)
+	{
+		new.function = InvalidOid;
 		set_broken(&new,
 				   psprintf("the function %s.%s is missing: register the handler with replace => true",
 							quote_identifier(old->function_schema),
 							old->function_name));
+	}
 	else
 	{
 		new.function_schema =
@@ -191,16 +202,19 @@ refresh_handler(const HandlerRow *old, DbOptLook *look)
 		new.function_name = dbopt_function_signature(old->function);
 	}
 	if (role == NULL)
+	{
+		new.role = InvalidOid;
 		set_broken(&new,
 				   psprintf("the role \"%s\" is missing: register the handler with replace => true",
 							old->role_name));
+	}
 	else
 	{
 		new.role_name = role;
 		check_login(&new);
 	}
 	if (!same_row(old, &new))
-		store_handler(&new, look);
+		store_handler(old, &new, look);
 }
 
 void

@@ -105,7 +105,9 @@ load_references(const char *query)
 
 /*
  * No two sources may have the same OID, even on the way: the stored ones make
- * room first.
+ * room first.  Two have the same name where a table was dropped and another one
+ * attached: that is the later one's, unless it is the one that was found to be
+ * missing.
  */
 static void
 adopt_sources(void)
@@ -117,7 +119,7 @@ adopt_sources(void)
 						NULL);
 	foreach(cell, load_references("SELECT source_id, events_schema, events_name, NULL"
 								  " FROM @extschema@.dbopt_source"
-								  " ORDER BY source_id"))
+								  " ORDER BY state = 'broken', source_id DESC"))
 	{
 		Reference  *source = lfirst(cell);
 		Oid			schema = get_namespace_oid(source->schema, true);
@@ -131,11 +133,13 @@ adopt_sources(void)
 		dbopt_owner_bind(&args, OIDOID, ObjectIdGetDatum(relid));
 		dbopt_owner_execute(dbopt_sql("UPDATE @extschema@.dbopt_source"
 									  " SET events_oid = $2"
-									  " WHERE source_id = $1"), &args);
+									  " WHERE source_id = $1 AND NOT EXISTS"
+									  " (SELECT FROM @extschema@.dbopt_source"
+									  " WHERE events_oid = $2)"), &args);
 	}
 }
 
-/* The function of this schema and "name(argument)"; InvalidOid: none. */
+/* The function of this schema, or NULL, and "name(argument)"; InvalidOid: none. */
 static Oid
 find_function(const char *schema, const char *name)
 {
@@ -159,19 +163,27 @@ find_function(const char *schema, const char *name)
 	return InvalidOid;
 }
 
-/* What is not found stays InvalidOid, and is told when it is looked at. */
+/*
+ * What is not found stays InvalidOid, and is told when it is looked at.  What was
+ * missing where the data comes from is not looked for: another one of its name
+ * inherits nothing.
+ */
 static void
 adopt_handlers(void)
 {
 	ListCell   *cell;
 
-	foreach(cell, load_references("SELECT handler_id, function_schema, function_name, role_name"
+	foreach(cell, load_references("SELECT handler_id,"
+								  " CASE WHEN function_oid <> 0 THEN function_schema END,"
+								  " function_name,"
+								  " CASE WHEN role_oid <> 0 THEN role_name END"
 								  " FROM @extschema@.dbopt_handler"
 								  " ORDER BY handler_id"))
 	{
 		Reference  *handler = lfirst(cell);
 		Oid			function = find_function(handler->schema, handler->name);
-		Oid			role = get_role_oid(handler->role, true);
+		Oid			role = handler->role == NULL ? InvalidOid :
+		get_role_oid(handler->role, true);
 		DbOptOwnerArgs args = {0};
 
 		dbopt_owner_bind(&args, INT4OID, Int32GetDatum(handler->id));
