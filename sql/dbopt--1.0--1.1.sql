@@ -351,7 +351,7 @@ COMMENT ON FUNCTION @extschema@.dbopt_attach_events(regclass, name) IS
 	'makes a table of the caller a source of events: adds the column log_position, two triggers and the log index, under a lock_timeout of 3 s unless one is set; key_column NULL: the primary key, which must have one column; rows that are there already are at the beginning of the log; on a large table the index is left to be built, and the view dbopt_sources tells how; errors: 42501 not the owner, 42809 not a table that can be attached, 42710 attached already, or another trigger has the name, 42703, 42804, 42P16 and 0A000 a column or key is missing, of a wrong type or generated, 22023 key_column is not the primary key, 23505 two rows have the same key, 22004 events is NULL, 55P03 somebody else has it locked, 55000 row level security is forced on its owner, its log_position is not of this database, or a restored database before dbopt_resume()';
 
 COMMENT ON FUNCTION @extschema@.dbopt_detach_events(regclass) IS
-	'undoes dbopt_attach_events(): removes triggers and log index, and forgets how far events were delivered; the column log_position stays, and can be dropped; errors: 42501 not the owner, 42704 not attached, 42809 not a table, 2BP01 handlers are still registered on it, 22004 events is NULL, 55P03 somebody else has it locked';
+	'undoes dbopt_attach_events(): removes triggers and log index, and forgets how far events were delivered; the column log_position stays, and can be dropped; errors: 42501 not the owner, 42704 not attached, 42809 not a table, 2BP01 handlers are still registered on it, 22004 events is NULL, 55000 a restored database before dbopt_resume(), 55P03 somebody else has it locked';
 
 COMMENT ON FUNCTION @extschema@.dbopt_register_handler(text, text, regprocedure, regclass, text, int, int, interval, int, text, boolean, regrole, boolean) IS
 	'has a function called for every event of a type; event_type: exact, or ending in *; handler: a function of one row of the events table, an array of its rows, or jsonb; events NULL: the only attached table; max_concurrency NULL: no limit but the pool''s; chunk_size in events, NULL: dbopt.chunk_size; timeout for one call, NULL: none; start_from: now or beginning, NULL: beginning on a mark_processed table, where it counts for types that no handler has had yet, else now; run_as NULL: the caller; replace: change the handler of this name, which keeps its place in the log, retries and statistics, and ignores start_from; errors: 22004 a required argument is NULL, 22023 a value is out of range, 42622 and 42939 the name is too long or reserved, 42710 the name or pattern is taken, 42704 no such policy, 42P08 events is NULL and several tables are attached, 42809 and 42P13 not a function that can handle these events, 42703 and 42804 ordered, and a column is missing or of a wrong type, 42501 a right is missing, 55000 not preloaded, the table is not attached, replace for a handler of another table, the role cannot log in, or a restored database before dbopt_resume()';
@@ -366,7 +366,7 @@ COMMENT ON FUNCTION @extschema@.dbopt_resume_handler(text) IS
 	'ends dbopt_pause_handler(): the handler goes on where it stopped; one that is broken is tried again; errors: 42704, 42501 and 22004 as there';
 
 COMMENT ON FUNCTION @extschema@.dbopt_replay(text, timestamptz) IS
-	'delivers again from the first event on whose created_at (or event_timestamp, where there is no created_at) is not before since, in log order; a column without time zone is taken in the session''s; retries and dead letters from there on are forgotten; returns how many events it has had already and gets again; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 42703 no such column, 55000 a mark_processed table or events in flight, 25001 not READ COMMITTED, 22004 an argument is NULL';
+	'delivers again from the first event on whose created_at (or event_timestamp, where there is no created_at) is not before since, in log order; a column without time zone is taken in the session''s; retries and dead letters from there on are forgotten; returns how many events it has had already and gets again; errors: 42704 no such handler, 42501 not a member of its role nor owner of its table, 42703 no such column, 55000 a mark_processed table, events in flight, or a restored database before dbopt_resume(), 25001 not READ COMMITTED, 22004 an argument is NULL';
 
 COMMENT ON FUNCTION @extschema@.dbopt_drain(interval) IS
 	'waits until every event that was committed before the call is delivered, waits as a dead letter, or is held back because its handler, table or database is paused or broken; waits for retries, too; returns false when the timeout is over, or a retry is due only after it; errors: 55000 not preloaded, or called by a handler, 25001 not READ COMMITTED, or the transaction itself has written events or changed handlers, 22004 timeout is NULL, 21000 two events that wait have the same key and log position';
@@ -408,6 +408,28 @@ ALTER TABLE @extschema@.dbopt_build_rate ENABLE ROW LEVEL SECURITY;
 --
 -- Dump and restore
 --
+
+-- Until dbopt_resume() the OID in a restored row is that of another role.
+CREATE OR REPLACE VIEW @extschema@.dbopt_pending_retries WITH (security_barrier) AS
+	SELECT h.name AS handler, r.event_key AS event_id, r.event_type,
+		r.attempts, r.next_retry_at,
+		CASE WHEN v.visible THEN r.error_code END AS error_code,
+		CASE WHEN v.visible THEN r.error_message END AS error_message
+	FROM @extschema@.dbopt_retry_queue r
+		JOIN @extschema@.dbopt_handler h USING (handler_id),
+		LATERAL (SELECT (pg_catalog.pg_has_role(h.role_oid, 'USAGE') AND pg_catalog.pg_get_userbyid(h.role_oid) = h.role_name)
+			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
+
+CREATE OR REPLACE VIEW @extschema@.dbopt_dead_letters WITH (security_barrier) AS
+	SELECT h.name AS handler, d.event_key AS event_id, d.event_type,
+		d.attempts,
+		CASE WHEN v.visible THEN d.error_code END AS error_code,
+		CASE WHEN v.visible THEN d.error_message END AS error_message,
+		d.first_failed_at, d.failed_at
+	FROM @extschema@.dbopt_dead_letter d
+		JOIN @extschema@.dbopt_handler h USING (handler_id),
+		LATERAL (SELECT (pg_catalog.pg_has_role(h.role_oid, 'USAGE') AND pg_catalog.pg_get_userbyid(h.role_oid) = h.role_name)
+			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
 
 -- A dump may be restored over the database that it was made of.
 ALTER TABLE @extschema@.dbopt_database ADD COLUMN table_oid oid;

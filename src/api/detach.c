@@ -10,6 +10,7 @@
 
 #include "access/table.h"
 #include "api/arguments.h"
+#include "api/attach.h"
 #include "api/ddl.h"
 #include "api/events_table.h"
 #include "api/forget.h"
@@ -85,6 +86,7 @@ detach_table(Oid relid)
 
 	dbopt_ddl_begin(&ddl);
 	dbopt_events_table_lock(relid);
+	dbopt_require_identity();
 
 	source = dbopt_config_source_of(dbopt_config_get(), relid);
 	if (source == NULL)

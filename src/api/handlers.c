@@ -77,6 +77,10 @@ dbopt_handler_row_find(const char *name, DbOptHandlerRow *row)
 		row->event_type = MemoryContextStrdup(caller, dbopt_owner_text(0, 7));
 	}
 	dbopt_owner_end(&scope);
+
+	/* Those of a restored database are somebody else's. */
+	if (dbopt_config_get()->foreign_identity)
+		row->role = row->events = InvalidOid;
 	return found;
 }
 

@@ -13,7 +13,7 @@ typedef struct DbOptHandlerRow
 	int32		handler_id;
 	int32		source_id;
 	Oid			role;
-	Oid			events;			/* may be gone */
+	Oid			events;			/* may be gone; InvalidOid: not resumed yet */
 	bool		mark_processed;
 	bool		ordered;
 	char	   *event_type;

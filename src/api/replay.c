@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "api/arguments.h"
+#include "api/attach.h"
 #include "api/forget.h"
 #include "api/handlers.h"
 #include "api/primary.h"
@@ -207,6 +208,7 @@ replay(const char *name, TimestampTz since)
 	int64		count = 0;
 
 	dbopt_handler_row_get(name, &row);
+	dbopt_require_identity();
 	if (row.mark_processed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

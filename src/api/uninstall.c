@@ -127,8 +127,12 @@ lock_tables(void)
 	ListCell   *cell;
 
 	foreach(cell, dbopt_config_look()->sources)
-		tables = list_append_unique_oid(tables,
-										((DbOptSource *) lfirst(cell))->relid);
+	{
+		DbOptSource *source = lfirst(cell);
+
+		if (OidIsValid(source->relid))
+			tables = list_append_unique_oid(tables, source->relid);
+	}
 	list_sort(tables, list_oid_cmp);
 	foreach(cell, tables)
 	{

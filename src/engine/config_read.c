@@ -98,6 +98,18 @@ read_database(DbOptConfig *config, const Row *row)
 		row_bool(row, Anum_database_paused);
 }
 
+/*
+ * An OID that the row refers to.  Until dbopt_resume() those of a restored
+ * database are none of ours: whatever has one by chance is another table or
+ * role.
+ */
+static Oid
+row_reference(const DbOptConfig *config, const Row *row, int column)
+{
+	return config->foreign_identity ? InvalidOid :
+		DatumGetObjectId(row->values[column - 1]);
+}
+
 static void
 read_source(DbOptConfig *config, const Row *row)
 {
@@ -105,7 +117,7 @@ read_source(DbOptConfig *config, const Row *row)
 	const char *state = row_text(row, Anum_source_state);
 
 	source->source_id = row_int(row, Anum_source_id);
-	source->relid = DatumGetObjectId(row->values[Anum_source_events_oid - 1]);
+	source->relid = row_reference(config, row, Anum_source_events_oid);
 	source->name = row_text(row, Anum_source_events_name);
 	source->mark_processed = row_bool(row, Anum_source_mark_processed);
 	source->building = strcmp(state, "building") == 0;
@@ -193,9 +205,8 @@ read_handler(DbOptConfig *config, const Row *row)
 										  row_int(row, Anum_handler_source_id));
 	if (handler->source == NULL)
 		return;					/* being restored: its source follows */
-	handler->function =
-		DatumGetObjectId(row->values[Anum_handler_function_oid - 1]);
-	handler->role = DatumGetObjectId(row->values[Anum_handler_role_oid - 1]);
+	handler->function = row_reference(config, row, Anum_handler_function_oid);
+	handler->role = row_reference(config, row, Anum_handler_role_oid);
 	handler->argument_kind =
 		argument_kind_parse(row_text(row, Anum_handler_argument_kind));
 	handler->policy = dbopt_config_policy(config,
