@@ -321,7 +321,8 @@ typedef struct DbOptHandlerState
 	/* Under dbopt_shared->lock. */
 	Oid			dboid;			/* InvalidOid: free */
 	Oid			extension;		/* whose handler it is: ids begin anew with
-								 * each; InvalidOid: not known since a start */
+								 * each; InvalidOid: not known, from version
+								 * 1.0 */
 	int32		handler_id;
 	uint32		generation;
 	NameData	name;

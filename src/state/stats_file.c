@@ -81,7 +81,6 @@ static void
 unpack(DbOptHandlerState *state, const DbOptSavedHandler *saved)
 {
 	state->dboid = saved->dboid;
-	state->extension = InvalidOid;
 	state->handler_id = saved->handler_id;
 	state->generation++;
 	state->name = saved->name;
@@ -145,6 +144,14 @@ write_slots(FILE *file, bool clean)
 			continue;
 		pack(&saved, state);
 		if (!write_part(file, &saved, sizeof(saved), &crc))
+			return false;
+	}
+	for (int number = 0; clean && number < dbopt_shared->max_handlers; number++)
+	{
+		DbOptHandlerState *state = dbopt_handler_slot(number);
+
+		if (OidIsValid(state->dboid) &&
+			!write_part(file, &state->extension, sizeof(Oid), &crc))
 			return false;
 	}
 	FIN_CRC32C(crc);
@@ -218,6 +225,19 @@ intact(const char *data, size_t size)
 	return EQ_CRC32C(computed, stored);
 }
 
+/* Behind all entries, since version 1.0 knows none: the entries' extensions. */
+static Oid
+extension_of(const DbOptStatsHeader *header, size_t size, uint32 number)
+{
+	size_t		place = sizeof(*header) +
+	header->entries * sizeof(DbOptSavedHandler) + number * sizeof(Oid);
+	Oid			extension = InvalidOid;
+
+	if (place + sizeof(Oid) + sizeof(pg_crc32c) <= size)
+		memcpy(&extension, (const char *) header + place, sizeof(Oid));
+	return extension;
+}
+
 /* Fills the slots, as many as there are. */
 static void
 restore_slots(const char *data, size_t size)
@@ -225,11 +245,12 @@ restore_slots(const char *data, size_t size)
 	const DbOptStatsHeader *header = (const DbOptStatsHeader *) data;
 	const char *entry = data + sizeof(DbOptStatsHeader);
 	DbOptSavedHandler saved;
+	size_t		least = sizeof(*header) + sizeof(pg_crc32c) +
+	header->entries * sizeof(saved);
 
 	if (header->version != STATS_VERSION ||
 		header->entry_size != sizeof(saved) ||
-		size != sizeof(*header) + header->entries * sizeof(saved) +
-		sizeof(pg_crc32c))
+		(size != least && size != least + header->entries * sizeof(Oid)))
 	{
 		ereport(LOG,
 				(errmsg("statistics in file \"%s\" are of another version and start anew",
@@ -243,6 +264,8 @@ restore_slots(const char *data, size_t size)
 		memcpy(&saved, entry, sizeof(saved));
 		entry += sizeof(saved);
 		unpack(dbopt_handler_slot(number), &saved);
+		dbopt_handler_slot(number)->extension = extension_of(header, size,
+															 number);
 	}
 }
 

@@ -62,19 +62,22 @@ sql("BEGIN; $drop $install COMMIT");
 becomes($breakers, "database|CLOSED|0\nhandler|CLOSED|0", 'those of one that is created anew are closed');
 delivers('its handler gets events');
 
-# ---- a database ----------------------------------------------------------------
+# ---- both, while the library is not preloaded ----------------------------------
 
 sql('CREATE DATABASE other');
 sql('CREATE EXTENSION dbopt CASCADE', 'other');
 sql(q{SELECT dbopt_trip_circuit_breaker('database')}, 'other');
+sql($trip);
 $node->stop;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->start;
 sql('DROP DATABASE other');
+sql("$drop CREATE EXTENSION dbopt; SELECT dbopt_attach_events('events')");
 $node->stop;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'dbopt'");
 $node->start;
-sql(q{SELECT dbopt_register_handler('second', 'B', 'handle(events)')});
+sql(q{SELECT dbopt_register_handler('first', 'A', 'handle(events)'), dbopt_register_handler('second', 'B', 'handle(events)')});
+becomes($breakers, "database|CLOSED|0\nfirst|CLOSED|0\nsecond|CLOSED|0", 'nor are they open after a restart');
 becomes(q{SELECT stats_since IS NOT NULL FROM dbopt_retry_stats() WHERE handler = 'second'},
 	't', 'a slot of a database that has gone is given to another handler');
 
