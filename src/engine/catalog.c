@@ -238,18 +238,20 @@ refuse_width(Relation rel)
 					RelationGetRelationName(rel))));
 }
 
+/* One that is dropped while it is waited for may have been created anew. */
 Relation
 dbopt_table_open(DbOptTable table, int lockmode)
 {
-	Oid			relid = dbopt_table_oid(table);
-	Relation	rel;
+	Relation	rel = NULL;
+	Oid			relid;
 
-	if (!OidIsValid(relid))
+	while (rel == NULL && OidIsValid(relid = dbopt_table_oid(table)))
+		rel = try_table_open(relid, lockmode);
+	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"dbopt\" is not installed in this database"),
 				 errhint("Run CREATE EXTENSION dbopt CASCADE.")));
-	rel = table_open(relid, lockmode);
 	if (table_widths[table] > 0 &&
 		RelationGetNumberOfAttributes(rel) > table_widths[table])
 		refuse_width(rel);

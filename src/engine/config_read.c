@@ -310,7 +310,12 @@ dbopt_config_has_sources(void)
 
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return false;
-	rel = table_open(relid, NoLock);
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
+		return false;
+	}
 	if (RelationGetNumberOfBlocks(rel) > 0)
 	{
 		Snapshot	snapshot = dbopt_snapshot_new();

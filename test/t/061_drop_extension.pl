@@ -193,5 +193,34 @@ foreach my $command ('DROP SCHEMA "my %s home" CASCADE', 'DROP EXTENSION dbopt C
 		CREATE TABLE public.others_1 PARTITION OF others DEFAULT});
 }
 
+# ---- callers that wait for it ----
+
+# Each is in a function that wants the tables while they are being dropped.
+foreach my $then ('', 'CREATE EXTENSION dbopt; ')
+{
+	my $holder = $node->background_psql('postgres');
+	my ($out, $err) = ('', '');
+
+	$node->safe_psql('postgres', 'CREATE EXTENSION IF NOT EXISTS dbopt');
+	$holder->query_safe('BEGIN; LOCK TABLE dbopt_database, dbopt_source IN ACCESS EXCLUSIVE MODE');
+	my $caller = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr('postgres'), '-c', 'SELECT dbopt_pause()' ],
+		'>', \$out, '2>', \$err);
+	$node->poll_query_until('postgres', q{SELECT count(*) FROM pg_stat_activity
+		WHERE query = 'SELECT dbopt_pause()' AND wait_event_type = 'Lock'}, '1') or die 'the caller does not wait';
+	$holder->query_safe("DROP EXTENSION dbopt; ${then}COMMIT");
+	$holder->quit;
+	$caller->finish;
+	if ($then eq '')
+	{
+		like($err, qr/ERROR:  55000: extension "dbopt" is not installed/, 'who waits for the extension is told that it is gone');
+	}
+	else
+	{
+		is($err, '', '... or finds the new one');
+		is($node->safe_psql('postgres', 'SELECT paused FROM dbopt_database'), 't', '... and does there what it was told');
+	}
+}
+
 $node->stop;
 done_testing();
