@@ -170,22 +170,12 @@ sources_have_come(void)
 		dbopt_config_has_sources();
 }
 
-const DbOptConfig *
-dbopt_config_look(void)
+static void
+load(void)
 {
 	MemoryContext context,
 				previous;
 	uint64		before;
-
-	/* Hear of changes that have committed by now. */
-	AcceptInvalidationMessages();
-	if (valid && sources_have_come())
-	{
-		valid = false;
-		generation++;
-	}
-	if (valid)
-		return current;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "dbopt config",
 									ALLOCSET_SMALL_SIZES);
@@ -201,6 +191,27 @@ dbopt_config_look(void)
 
 	/* Nothing would tell of the extension's creation. */
 	valid = current->installed && generation == before;
+}
+
+const DbOptConfig *
+dbopt_config_look(void)
+{
+	/* Hear of changes that have committed by now. */
+	AcceptInvalidationMessages();
+	if (valid && sources_have_come())
+	{
+		valid = false;
+		generation++;
+	}
+	if (!valid)
+		load();
+
+	/*
+	 * It changed meanwhile.  If it had to wait for who created the extension
+	 * anew, the rows are younger than its snapshot.
+	 */
+	if (!valid && current->installed)
+		load();
 	return current;
 }
 

@@ -222,5 +222,19 @@ foreach my $then ('', 'CREATE EXTENSION dbopt; ')
 	}
 }
 
+# One that has begun to read what is configured reads it of the new one.
+my $holder = $node->background_psql('postgres');
+my $out = '';
+$holder->query_safe('BEGIN; LOCK TABLE dbopt_retry_policy IN ACCESS EXCLUSIVE MODE');
+my $caller = IPC::Run::start(
+	[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{SELECT dbopt_retry_delay(1, 'database', 0.5)} ],
+	'>', \$out);
+$node->poll_query_until('postgres', q{SELECT count(*) FROM pg_stat_activity
+	WHERE query ~ '^SELECT dbopt_retry_delay' AND wait_event_type = 'Lock'}, '1') or die 'the caller does not wait';
+$holder->query_safe('DROP EXTENSION dbopt; CREATE EXTENSION dbopt; COMMIT');
+$holder->quit;
+$caller->finish;
+is($out, "00:00:00.5\n", 'who has begun to read finds what the new one has');
+
 $node->stop;
 done_testing();
