@@ -431,9 +431,11 @@ CREATE OR REPLACE VIEW @extschema@.dbopt_dead_letters WITH (security_barrier) AS
 		LATERAL (SELECT (pg_catalog.pg_has_role(h.role_oid, 'USAGE') AND pg_catalog.pg_get_userbyid(h.role_oid) = h.role_name)
 			OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS visible) v;
 
--- A dump may be restored over the database that it was made of.
-ALTER TABLE @extschema@.dbopt_database ADD COLUMN table_oid oid;
-UPDATE @extschema@.dbopt_database SET table_oid = tableoid;
+-- A dump may be restored over the database that it was made of.  The default
+-- gives the row that is there its value, for older snapshots as well.
+ALTER TABLE @extschema@.dbopt_database
+	ADD COLUMN table_oid oid DEFAULT '@extschema@.dbopt_database'::regclass::oid;
+ALTER TABLE @extschema@.dbopt_database ALTER COLUMN table_oid DROP DEFAULT;
 COMMENT ON COLUMN @extschema@.dbopt_database.table_oid IS
 	'the OID of this table where the row was written; another one in a database that was restored over itself';
 

@@ -232,10 +232,9 @@ read_handler(DbOptConfig *config, const Row *row)
 }
 
 static void
-read_table(DbOptConfig *config, Snapshot snapshot, DbOptTable table,
-		   RowReader reader)
+read_rows(DbOptConfig *config, Snapshot snapshot, Relation rel,
+		  RowReader reader)
 {
-	Relation	rel = dbopt_table_open(table, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
 										  NULL);
@@ -252,6 +251,15 @@ read_table(DbOptConfig *config, Snapshot snapshot, DbOptTable table,
 		reader(config, &row);
 	}
 	systable_endscan(scan);
+}
+
+static void
+read_table(DbOptConfig *config, Snapshot snapshot, DbOptTable table,
+		   RowReader reader)
+{
+	Relation	rel = dbopt_table_open(table, AccessShareLock);
+
+	read_rows(config, snapshot, rel, reader);
 	table_close(rel, AccessShareLock);
 }
 
@@ -291,13 +299,16 @@ dbopt_config_read(void)
 	return config;
 }
 
+/* The snapshot is taken when whoever changes the table is done. */
 void
 dbopt_config_read_database(DbOptConfig *config)
 {
+	Relation	rel = dbopt_table_open(DBOPT_DATABASE, AccessShareLock);
 	Snapshot	snapshot = dbopt_snapshot_new();
 
-	read_table(config, snapshot, DBOPT_DATABASE, read_database);
+	read_rows(config, snapshot, rel, read_database);
 	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
 }
 
 /* Does not wait for an update of the extension, which tells when it is through. */

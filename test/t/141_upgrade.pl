@@ -149,6 +149,31 @@ comes_back('done');
 is(version_in('patient'), $current, '... as it is');
 $_->quit foreach $reader, $updater;
 
+# ---- writers that wait ----
+
+# They have looked for their position before the update commits.
+$node->safe_psql('postgres', 'CREATE DATABASE writes');
+$node->safe_psql('writes', q{
+	CREATE EXTENSION dbopt VERSION '1.0' CASCADE;
+	SELECT dbopt_create_events('log', false);
+	CREATE TABLE seen (id uuid);
+	CREATE FUNCTION see(e log) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (e.id)';
+	SELECT dbopt_register_handler('see', '*', 'see(log)')});
+$updater = $node->background_psql('writes');
+$updater->query_safe('BEGIN; ALTER EXTENSION dbopt UPDATE');
+my $writer = IPC::Run::start(
+	[
+		'psql', '-XAtq', '-d', $node->connstr('writes'), '-c',
+		q{INSERT INTO log (event_type, aggregate_type, aggregate_id, data) VALUES ('A', 'a', gen_random_uuid(), '{}')}
+	]);
+$node->poll_query_until('writes', q{SELECT count(*) FROM pg_stat_activity
+	WHERE wait_event_type = 'Lock' AND query ~ '^INSERT INTO log'}, '1') or die 'the writer does not wait';
+$updater->query_safe('COMMIT');
+$updater->quit;
+ok($writer->finish, 'who writes while the extension is updated waits');
+ok( $node->poll_query_until('writes', 'SELECT count(*) FROM seen', '1'), '... and the event is delivered')
+  or diag $node->safe_psql('writes', 'SELECT log_position FROM log; SELECT * FROM dbopt_backlog()');
+
 # ---- the catalogue ----
 
 # All that belongs to the extension, in words that are the same in every
