@@ -34,7 +34,7 @@ required_text(FunctionCallInfo fcinfo, int number, const char *name,
 static const DbOptPolicy *
 policy_named(const char *name)
 {
-	const DbOptPolicy *policy = dbopt_config_policy(dbopt_config_get(), name);
+	const DbOptPolicy *policy = dbopt_config_policy_get(name);
 
 	if (policy == NULL)
 		ereport(ERROR,

@@ -193,16 +193,12 @@ load(void)
 	valid = current->installed && generation == before;
 }
 
-const DbOptConfig *
-dbopt_config_look(void)
+/* The latest, as far as invalidations tell. */
+static const DbOptConfig *
+look(void)
 {
 	/* Hear of changes that have committed by now. */
 	AcceptInvalidationMessages();
-	if (valid && sources_have_come())
-	{
-		valid = false;
-		generation++;
-	}
 	if (!valid)
 		load();
 
@@ -216,13 +212,34 @@ dbopt_config_look(void)
 }
 
 const DbOptConfig *
-dbopt_config_get(void)
+dbopt_config_look(void)
 {
-	const DbOptConfig *config = dbopt_config_look();
+	const DbOptConfig *config = look();
 
+	if (!valid || !sources_have_come())
+		return config;
+	invalidate();
+	return look();
+}
+
+static const DbOptConfig *
+of_known_version(const DbOptConfig *config)
+{
 	if (config->newer_version != NULL)
 		dbopt_require_known_version();
 	return config;
+}
+
+const DbOptConfig *
+dbopt_config_get(void)
+{
+	return of_known_version(dbopt_config_look());
+}
+
+const DbOptPolicy *
+dbopt_config_policy_get(const char *name)
+{
+	return dbopt_config_policy(of_known_version(look()), name);
 }
 
 uint64

@@ -98,6 +98,13 @@ extern const DbOptConfig *dbopt_config_get(void);
  * dbopt_config_get() raises 55000.
  */
 extern const DbOptConfig *dbopt_config_look(void);
+
+/*
+ * The policy of this name, or NULL: for callers that may be many, and look at
+ * nothing else.  Of policies everybody is told, also when they are restored.
+ */
+extern const DbOptPolicy *dbopt_config_policy_get(const char *name);
+
 extern void dbopt_config_hold(void);
 extern void dbopt_config_release(void);
 

@@ -21,8 +21,7 @@ static int	breaker = -1;
 static const DbOptPolicy *
 find_policy(void)
 {
-	const DbOptPolicy *policy = dbopt_config_policy(dbopt_config_get(),
-													BREAKER);
+	const DbOptPolicy *policy = dbopt_config_policy_get(BREAKER);
 
 	if (policy == NULL)
 		ereport(ERROR,

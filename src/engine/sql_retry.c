@@ -22,7 +22,7 @@
 static const DbOptPolicy *
 find_policy(const char *name)
 {
-	const DbOptPolicy *policy = dbopt_config_policy(dbopt_config_get(), name);
+	const DbOptPolicy *policy = dbopt_config_policy_get(name);
 
 	if (policy == NULL)
 		ereport(ERROR,
